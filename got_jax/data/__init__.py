@@ -1,0 +1,1 @@
+"""Examples, the sources that yield them, and the batches made of them."""

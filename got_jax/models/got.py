@@ -1,0 +1,146 @@
+"""GOT as a whole: encoder, connector, decoder (GOT paper figure 2)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from got_jax.config import GotConfig
+from got_jax.models.layers import Linear, logical
+from got_jax.models.qwen2 import Decoder, KVCache
+from got_jax.models.vitdet import Encoder
+from got_jax.ops.conv import conv3x3
+
+# CLIP's statistics (GOT_FACTS.md section 2).
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def normalise_pixels(images: UInt8[Array, "N H W 3"], dtype: jnp.dtype) -> Float[Array, "N H W 3"]:
+    """To [0, 1], then CLIP's mean and standard deviation, on the device."""
+    mean, std = np.asarray(PIXEL_MEAN, np.float32), np.asarray(PIXEL_STD, np.float32)
+    return ((images.astype(jnp.float32) / 255.0 - mean) / std).astype(dtype)
+
+
+class Connector(nn.Module):
+    """Two stride-2 convolutions with nothing between them, then one linear layer: grid features -> image tokens."""
+
+    config: GotConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N grid grid C"]) -> Float[Array, "N T D"]:
+        width = self.config.encoder.neck_width
+        init = nn.initializers.lecun_normal()
+        k1 = self.param("conv1", logical(init, None, None, "neck_in", "neck"), (3, 3, width, 2 * width))
+        k2 = self.param("conv2", logical(init, None, None, "neck_in", "neck"), (3, 3, 2 * width, 4 * width))
+        x = conv3x3(conv3x3(x, k1, stride=2), k2, stride=2)
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
+        return Linear(self.config.decoder.width, ("neck", "embed"), init=init, name="linear")(x)
+
+
+def causal_mask(segments: Int[Array, "B L"]) -> Bool[Array, "B L L"]:
+    """True where a token may look: at itself and earlier tokens of its own segment."""
+    length = segments.shape[1]
+    causal = jnp.arange(length)[:, None] >= jnp.arange(length)[None, :]
+    return causal & (segments[:, :, None] == segments[:, None, :])
+
+
+def place_images(
+    embeds: Float[Array, "B L D"],
+    is_image: Bool[Array, "B L"],
+    features: Float[Array, "N T D"],
+    image_rows: Int[Array, "N"],
+) -> Float[Array, "B L D"]:
+    """Overwrites the `<imgpad>` positions of each row, in order, by the tokens of that row's pictures.
+
+    Args:
+        image_rows: the row each picture belongs to, ascending; a number >= B marks a padding picture.
+    """
+    rows = embeds.shape[0]
+    first = jnp.searchsorted(image_rows, jnp.arange(rows)) * features.shape[1]
+    index = first[:, None] + jnp.cumsum(is_image, axis=1) - 1
+    flat = features.reshape(-1, features.shape[-1]).astype(embeds.dtype)
+    return jnp.where(is_image[..., None], flat[jnp.clip(index, 0, flat.shape[0] - 1)], embeds)
+
+
+class Got(nn.Module):
+    """The model. `apply(params, ..., method=...)` with one of `__call__`, `encode`, `step`, `logits`."""
+
+    config: GotConfig
+
+    def setup(self) -> None:
+        c = self.config
+        remat = c.remat == "blocks"
+        self.encoder = Encoder(c.encoder, remat, c.scan_unroll)
+        self.connector = Connector(c)
+        self.decoder = Decoder(c.decoder, remat, c.scan_unroll)
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.config.dtype)
+
+    def encode(self, images: UInt8[Array, "N H W 3"]) -> Float[Array, "N T D"]:
+        """Pictures -> tokens for the decoder."""
+        return self.connector(self.encoder(normalise_pixels(images, self.compute_dtype)))
+
+    def embed(
+        self,
+        tokens: Int[Array, "B L"],
+        is_image: Bool[Array, "B L"],
+        features: Float[Array, "N T D"],
+        image_rows: Int[Array, "N"],
+    ) -> Float[Array, "B L D"]:
+        """Token embeddings with the pictures' tokens in their places."""
+        return place_images(self.decoder.embed(tokens, self.compute_dtype), is_image, features, image_rows)
+
+    def __call__(
+        self,
+        tokens: Int[Array, "B L"],
+        is_image: Bool[Array, "B L"],
+        images: UInt8[Array, "N H W 3"],
+        image_rows: Int[Array, "N"],
+        positions: Int[Array, "B L"],
+        segments: Int[Array, "B L"],
+    ) -> Float[Array, "B L D"]:
+        """Final hidden states of whole rows (training, parity); `logits` turns them into scores."""
+        x = self.embed(tokens, is_image, self.encode(images), image_rows)
+        return self.decoder(x, positions, causal_mask(segments))[0]
+
+    def step(
+        self, x: Float[Array, "B L D"], positions: Int[Array, "B L"], cache: KVCache
+    ) -> tuple[Float[Array, "B L D"], KVCache]:
+        """Runs embedded tokens at `positions` (consecutive in a row) against the cache: prefill and decoding."""
+        slots = jnp.arange(cache.k.shape[2])
+        hidden, cache_out = self.decoder(x, positions, slots[None, None, :] <= positions[:, :, None], cache)
+        assert cache_out is not None
+        return hidden, cache_out
+
+    def embed_tokens(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+        return self.decoder.embed(tokens, self.compute_dtype)
+
+    def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+        return self.decoder.logits(hidden)
+
+
+def init_params(config: GotConfig, key: Array, boxed: bool = False) -> dict:
+    """Fresh float32 parameters; `boxed` keeps the logical axis names around them."""
+    tokens = jnp.zeros((1, config.encoder.image_tokens), jnp.int32)
+    side = config.encoder.image_px
+    args = (
+        tokens,
+        jnp.ones_like(tokens, dtype=bool),
+        jnp.zeros((1, side, side, 3), jnp.uint8),
+        jnp.zeros((1,), jnp.int32),
+        jnp.arange(tokens.shape[1])[None],
+        jnp.ones_like(tokens),
+    )
+    params = Got(config).init(key, *args)["params"]
+    return params if boxed else nn.unbox(params)
+
+
+def abstract_params(config: GotConfig, boxed: bool = False) -> dict:
+    """Shapes and dtypes of the parameters, without computing anything."""
+    return jax.eval_shape(lambda: init_params(config, jax.random.key(0), boxed))

@@ -1,0 +1,68 @@
+"""Parameters with logical axis names, and the few layers that every part uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+normal = nn.initializers.normal(0.02)
+
+
+def logical(init: Callable[..., Any], *axes: str | None) -> Callable[..., Any]:
+    """An initializer whose parameter carries logical axis names (see `got_jax.sharding`)."""
+    return nn.with_logical_partitioning(init, axes)
+
+
+class Linear(nn.Module):
+    """x @ kernel (+ bias) over the last axis.
+
+    Attributes:
+        features: output width.
+        axes: logical names of the kernel's two axes.
+    """
+
+    features: int
+    axes: tuple[str | None, str | None]
+    bias: bool = True
+    init: Callable[..., Any] = normal
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B F"]:
+        kernel = self.param("kernel", logical(self.init, *self.axes), (x.shape[-1], self.features))
+        y = x @ kernel.astype(x.dtype)
+        if self.bias:
+            y = y + self.param("bias", logical(nn.initializers.zeros, self.axes[1]), (self.features,)).astype(x.dtype)
+        return y
+
+
+class LayerNorm(nn.Module):
+    """Layer norm over the last axis, computed in float32. Over channels it is also SAM's LayerNorm2d."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        scale = self.param("scale", logical(nn.initializers.ones, "norm"), (x.shape[-1],))
+        bias = self.param("bias", logical(nn.initializers.zeros, "norm"), (x.shape[-1],))
+        y = x.astype(jnp.float32)
+        y = y - y.mean(-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+        return (y * scale + bias).astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last axis, computed in float32 (Qwen2)."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        scale = self.param("scale", logical(nn.initializers.ones, "norm"), (x.shape[-1],))
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+        return y.astype(x.dtype) * scale.astype(x.dtype)

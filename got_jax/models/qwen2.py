@@ -1,0 +1,137 @@
+"""The decoder: Qwen2 blocks over embeddings, with an optional KV cache.
+
+Source: Qwen1.5-0.5B as GOT uses it (pre-norm RMSNorm, rotary positions in half-split layout, biased q/k/v, SwiGLU,
+tied embeddings).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from got_jax.config import DecoderConfig
+from got_jax.models.layers import Linear, RMSNorm, logical, normal
+from got_jax.ops.attention import attention
+
+
+class KVCache(NamedTuple):
+    """Keys and values of every layer; slot s of a row holds position s, so a row is valid up to its own length."""
+
+    k: Float[Array, "layers B S G C"]
+    v: Float[Array, "layers B S G C"]
+
+
+def empty_cache(config: DecoderConfig, rows: int, slots: int, dtype: jnp.dtype) -> KVCache:
+    shape = (config.depth, rows, slots, config.kv_heads, config.head_width)
+    return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+
+def rotary(x: Float[Array, "B L K C"], positions: Int[Array, "B L"], theta: float) -> Float[Array, "B L K C"]:
+    """Rotary position embedding in the half-split (rotate-half) layout, angles in float32."""
+    half = x.shape[-1] // 2
+    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions[..., None, None].astype(jnp.float32) * frequencies
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+class DecoderAttention(nn.Module):
+    """Causal self-attention; with a cache it writes its keys and values there and attends over the cache."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        positions: Int[Array, "B L"],
+        mask: Bool[Array, "B L S"],
+        cache: KVCache | None,
+        layer: Int[Array, ""] | None,
+    ) -> tuple[Float[Array, "B L D"], KVCache | None]:
+        c = self.config
+        split = lambda y, heads: y.reshape(*y.shape[:2], heads, c.head_width)
+        q = split(Linear(c.width, ("embed", "heads"), name="q_proj")(x), c.heads)
+        k = split(Linear(c.kv_heads * c.head_width, ("embed", "heads"), name="k_proj")(x), c.kv_heads)
+        v = split(Linear(c.kv_heads * c.head_width, ("embed", "heads"), name="v_proj")(x), c.kv_heads)
+        q = rotary(q, positions, c.rope_theta) * c.head_width**-0.5
+        k = rotary(k, positions, c.rope_theta)
+        if cache is not None:
+            cache = KVCache(_write(cache.k, k, positions[:, 0], layer), _write(cache.v, v, positions[:, 0], layer))
+            k = jax.lax.dynamic_index_in_dim(cache.k, layer, keepdims=False)
+            v = jax.lax.dynamic_index_in_dim(cache.v, layer, keepdims=False)
+        y = attention(q, k, v, mask).reshape(x.shape)
+        return Linear(c.width, ("heads", "embed"), bias=False, name="o_proj")(y), cache
+
+
+def _write(cache: Array, new: Array, start: Array, layer: Array | None) -> Array:
+    """Writes rows' new entries [B, L, G, C] into layer `layer` of the cache, row b from slot start[b] on."""
+    rows = jnp.arange(new.shape[0])[:, None]
+    slots = start[:, None] + jnp.arange(new.shape[1])
+    return cache.at[layer, rows, slots].set(new.astype(cache.dtype), mode="drop", unique_indices=True)
+
+
+class DecoderBlock(nn.Module):
+    """Pre-norm Qwen2 block; the scan carries activations and cache, and feeds the layer's index."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(
+        self, carry: tuple[Array, KVCache | None], layer: Int[Array, ""], positions: Array, mask: Array
+    ) -> tuple[tuple[Array, KVCache | None], None]:
+        c = self.config
+        x, cache = carry
+        y, cache = DecoderAttention(c, name="attn")(RMSNorm(c.eps, name="norm1")(x), positions, mask, cache, layer)
+        x = x + y
+        y = RMSNorm(c.eps, name="norm2")(x)
+        gate = jax.nn.silu(Linear(c.mlp_width, ("embed", "mlp"), bias=False, name="gate_proj")(y))
+        up = Linear(c.mlp_width, ("embed", "mlp"), bias=False, name="up_proj")(y)
+        x = x + Linear(c.width, ("mlp", "embed"), bias=False, name="down_proj")(gate * up)
+        return (x, cache), None
+
+
+class Decoder(nn.Module):
+    """Embeddings in, final hidden states out; `embed` and `logits` use the one tied table."""
+
+    config: DecoderConfig
+    remat: bool = False
+    unroll: int = 1
+
+    def setup(self) -> None:
+        c = self.config
+        self.embedding = self.param("embedding", logical(normal, "vocab", "embed"), (c.vocab_size, c.width))
+        block = nn.remat(DecoderBlock, prevent_cse=False) if self.remat else DecoderBlock
+        self.layers = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, nn.broadcast, nn.broadcast),
+            length=c.depth,
+            unroll=self.unroll,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )(c)
+        self.norm = RMSNorm(c.eps)
+
+    def embed(self, tokens: Int[Array, "B L"], dtype: jnp.dtype) -> Float[Array, "B L D"]:
+        return self.embedding[tokens].astype(dtype)
+
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        positions: Int[Array, "B L"],
+        mask: Bool[Array, "B L S"],
+        cache: KVCache | None = None,
+    ) -> tuple[Float[Array, "B L D"], KVCache | None]:
+        """Args: mask: True where query l of a row may look at key s (a slot of the cache when there is one)."""
+        (x, cache), _ = self.layers((x, cache), jnp.arange(self.config.depth), positions, mask)
+        return self.norm(x), cache
+
+    def logits(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+        """Scores of every vocabulary entry, float32."""
+        return jnp.matmul(x, self.embedding.T.astype(x.dtype), preferred_element_type=jnp.float32)

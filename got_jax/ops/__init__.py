@@ -1,0 +1,1 @@
+"""Kernels, each behind one door that picks the implementation."""

@@ -1,0 +1,74 @@
+"""Scaled dot-product attention, and the decomposed relative positions of ViTDet written as extra channels."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+
+def attention(
+    q: Float[Array, "B Q K C"],
+    k: Float[Array, "B S G C"],
+    v: Float[Array, "B S G E"],
+    mask: Bool[Array, "B Q S"] | None = None,
+    query_block: int = 0,
+) -> Float[Array, "B Q K E"]:
+    """softmax(q k^T) v with float32 scores; the caller has scaled `q`.
+
+    Args:
+        q: queries of K heads.
+        k, v: keys and values of G heads; G divides K (grouped-query attention).
+        mask: True where a query may look at a key.
+        query_block: when positive and it divides Q, queries are scored that many at a time and the backward pass
+            recomputes them, so that no [Q, S] matrix is ever held.
+    """
+    if query_block and q.shape[1] > query_block and q.shape[1] % query_block == 0:
+        blocks = q.shape[1] // query_block
+        split = lambda x: jnp.moveaxis(x.reshape(x.shape[0], blocks, query_block, *x.shape[2:]), 1, 0)
+        xs = (split(q), None if mask is None else split(mask))
+        out = jax.lax.map(jax.checkpoint(lambda x: _attention(x[0], k, v, x[1])), xs)
+        return jnp.moveaxis(out, 0, 1).reshape(*q.shape[:3], v.shape[-1])
+    return _attention(q, k, v, mask)
+
+
+def _attention(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+    b, n, heads, c = q.shape
+    groups = k.shape[2]
+    q = q.reshape(b, n, groups, heads // groups, c)
+    scores = jnp.einsum("bqgrc,bsgc->bgrqs", q, k, preferred_element_type=jnp.float32)
+    if mask is not None:
+        scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    out = jnp.einsum("bgrqs,bsge->bqgre", weights, v)
+    return out.reshape(b, n, heads, v.shape[-1])
+
+
+def relative_position_channels(
+    q: Float[Array, "B P K C"],
+    k: Float[Array, "B P K C"],
+    table_h: Float[Array, "2*side-1 C"],
+    table_w: Float[Array, "2*side-1 C"],
+) -> tuple[Float[Array, "B P K C+2*side"], Float[Array, "B P K C+2*side"]]:
+    """Appends channels whose product is the decomposed relative bias of MViTv2 and SAM.
+
+    The bias of query (h, w) for key (h', w') is q.R_h[h - h'] + q.R_w[w - w'], with the *unscaled* q. It depends on
+    the key only through its row and its column, so [q * C^-0.5, q.R_h, q.R_w] . [k, onehot(h'), onehot(w')] gives
+    the biased score exactly, without a [P, P] bias matrix, and any attention kernel can run it.
+
+    Args:
+        q, k: heads of a square of side * side cells in row-major order, unscaled.
+        table_h, table_w: relative position embeddings, entry i - j + side - 1 for query i and key j.
+    """
+    b, cells, heads, c = q.shape
+    side = (table_h.shape[0] + 1) // 2
+    offsets = np.arange(side)[:, None] - np.arange(side)[None, :] + side - 1
+    square = q.reshape(b, side, side, heads, c)
+    rel_h = jnp.einsum("bhwkc,hsc->bhwks", square, table_h[offsets].astype(q.dtype))
+    rel_w = jnp.einsum("bhwkc,wsc->bhwks", square, table_w[offsets].astype(q.dtype))
+    q_out = jnp.concatenate([square * c**-0.5, rel_h, rel_w], axis=-1).reshape(b, cells, heads, c + 2 * side)
+    rows, columns = np.divmod(np.arange(cells), side)
+    places = np.concatenate([np.eye(side)[rows], np.eye(side)[columns]], axis=-1)
+    places = jnp.broadcast_to(jnp.asarray(places, k.dtype)[None, :, None, :], (b, cells, heads, 2 * side))
+    return q_out, jnp.concatenate([k, places], axis=-1)

@@ -1,0 +1,1 @@
+"""Data engines: pure functions (seed, index) -> Example, with the corpora and fonts they draw from."""

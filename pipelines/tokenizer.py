@@ -1,0 +1,40 @@
+"""Trains the small models' SentencePiece vocabulary on the training corpora.
+
+    python -m pipelines.tokenizer --vocab-size 512 --out got_jax/assets/nano/tokenizer.model
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from got_jax import prompts
+from got_jax.errors import GotError
+from got_jax.tokenizers import SentencePieceTokenizer, train_sentencepiece
+from pipelines import corpora
+
+
+def train(vocab_size: int) -> SentencePieceTokenizer:
+    """The fixed parts of a prompt become one token each: a small model should not spend its context on them."""
+    symbols = (f"system\n{prompts.SYSTEM}", "user\n", "assistant\n", prompts.PLAIN, prompts.FORMAT)
+    texts = (paragraph for text in corpora.split("train") for paragraph in text)
+    return train_sentencepiece(texts, vocab_size, symbols)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.tokenizer", description=__doc__.split("\n")[0])
+    parser.add_argument("--vocab-size", type=int, default=512)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    try:
+        train(args.vocab_size).save(args.out)
+    except (GotError, OSError) as err:
+        print(err, file=sys.stderr)
+        return 2
+    print(f"{args.out}: {args.vocab_size} pieces")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

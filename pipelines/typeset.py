@@ -1,0 +1,103 @@
+"""Typesetting with PyMuPDF: words -> lines -> positions -> a coverage map (how much ink each pixel holds)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipelines.fonts import Face, Typeface, typeface
+
+
+@dataclass(frozen=True)
+class Line:
+    """A set line: its words with the x of each, its baseline and its size, in pixels."""
+
+    words: tuple[str, ...]
+    x_px: tuple[float, ...]
+    baseline_px: float
+    size_px: float
+    face: Face
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+def break_lines(words: Iterable[str], font: Typeface, width_ems: float, indent_ems: float = 0.0) -> list[list[str]]:
+    """Greedy line breaking; a word wider than the column is cut where the column ends."""
+    space = font.width(" ")
+    lines: list[list[str]] = [[]]
+    used = indent_ems
+    for word in words:
+        for piece in _pieces(word, font, width_ems):
+            advance = font.width(piece)
+            if lines[-1] and used + advance > width_ems:
+                lines.append([])
+                used = 0.0
+            lines[-1].append(piece)
+            used += advance + space
+    return lines if lines[0] else []
+
+
+def _pieces(word: str, font: Typeface, width_ems: float) -> list[str]:
+    if font.width(word) <= width_ems:
+        return [word]
+    pieces, start = [], 0
+    for end in range(1, len(word) + 1):
+        if end - start > 1 and font.width(word[start:end]) > width_ems:
+            pieces.append(word[start : end - 1])
+            start = end - 1
+    return [*pieces, word[start:]]
+
+
+def place(
+    words: Sequence[str],
+    font: Typeface,
+    size_px: float,
+    left_px: float,
+    width_px: float,
+    baseline_px: float,
+    align: str,
+    indent_px: float = 0.0,
+) -> Line:
+    """Puts a line's words at their x; `align` is "left", "right", "center" or "justify" (left where gaps would gape)."""
+    advances = [font.width(word) * size_px for word in words]
+    gap = font.width(" ") * size_px
+    slack = width_px - indent_px - sum(advances) - gap * (len(words) - 1)
+    start = left_px + indent_px
+    if align == "justify" and len(words) > 1 and 0 < slack / (len(words) - 1) < 2.5 * gap:
+        gap += slack / (len(words) - 1)
+    elif align in ("right", "center"):
+        start += slack if align == "right" else slack / 2
+    xs = start + np.concatenate([[0.0], np.cumsum(np.add(advances, gap))[:-1]])
+    return Line(tuple(words), tuple(float(x) for x in xs), baseline_px, size_px, font.face)
+
+
+@functools.lru_cache(maxsize=256)
+def _mupdf_font(face: Face):  # pymupdf.Font; its stubs are incomplete
+    import pymupdf
+
+    return pymupdf.Font(fontbuffer=typeface(face).sfnt)
+
+
+def coverage(lines: Iterable[Line], width_px: int, height_px: int) -> UInt8[np.ndarray, "H W"]:
+    """Draws the lines: 0 where there is no ink, 255 where it is full."""
+    import pymupdf
+
+    document = pymupdf.open()
+    try:
+        page = document.new_page(width=width_px, height=height_px)  # one point = one pixel
+        writer = pymupdf.TextWriter(page.rect)
+        for line in lines:
+            font = _mupdf_font(line.face)
+            for x, word in zip(line.x_px, line.words, strict=True):
+                writer.append((x, line.baseline_px), word, font=font, fontsize=line.size_px)
+        writer.write_text(page)
+        pixels = page.get_pixmap(colorspace=pymupdf.csGRAY)
+        return 255 - np.frombuffer(pixels.samples, np.uint8).reshape(pixels.height, pixels.width)
+    finally:
+        document.close()

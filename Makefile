@@ -16,8 +16,11 @@ lint: .venv/.dev ## format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
+# Huge pages make the step 1.3 x faster on CPU: XLA's large temporaries otherwise fault in 4 KiB at a time.
+TUNED := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4000000000:glibc.malloc.trim_threshold=8000000000
+
 train: .venv/.dev ## (re)start the training of the shipped model
-	$(BIN)/got-jax train configs/nano_text.py
+	$(TUNED) $(BIN)/got-jax train configs/nano_text.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

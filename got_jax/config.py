@@ -150,27 +150,28 @@ def got_nano() -> GotConfig:
     """The shape of the shipped model: reads slices of up to 8 lines on a CPU (docs/nano.md tells how it was chosen)."""
     return GotConfig(
         encoder=EncoderConfig(
-            image_px=512,
+            image_px=384,
             width=128,
             depth=6,
             heads=2,
             mlp_width=512,
             window=8,
             global_every=6,
-            neck_width=64,
+            neck_width=96,
         ),
         decoder=DecoderConfig(
             vocab_size=512,
-            width=192,
+            width=256,
             depth=4,
-            heads=3,
-            kv_heads=3,
-            mlp_width=512,
+            heads=4,
+            kv_heads=4,
+            mlp_width=704,
             rope_theta=1e4,
             context_tokens=1024,
         ),
         tokenizer="sentencepiece",
         dtype="float32",
+        scan_unroll=6,
     )
 
 

@@ -1,0 +1,105 @@
+"""What a run is: model, data, optimizer, mesh and times. A config file is plain Python with a function `config()`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import runpy
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from got_jax.config import GotConfig
+from got_jax.data.example import Engine
+from got_jax.errors import GotError, require
+from got_jax.sharding import MeshConfig
+from got_jax.train.optimizer import OptimizerConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Attributes:
+    engine, held_out: where training and held-out examples come from.
+    pictures: pictures of a batch. row_tokens: tokens of a packed row. rows_multiple: see `got_jax.data.batches.pack`.
+    workers: processes that make batches ahead.
+    """
+
+    engine: Engine
+    held_out: Engine
+    pictures: int = 16
+    row_tokens: int = 4096
+    rows_multiple: int = 2
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Attributes:
+    out: folder of checkpoints and log. tokenizer: folder that holds the tokenizer's file.
+    init_from: model folder whose weights the run starts from; "" = fresh weights.
+    save_every, eval_every: steps between checkpoints and between held-out readings.
+    eval_examples: held-out examples read each time. keep: checkpoints kept.
+    """
+
+    model: GotConfig
+    data: DataConfig
+    steps: int
+    out: str
+    tokenizer: str
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    init_from: str = ""
+    seed: int = 0
+    save_every: int = 500
+    eval_every: int = 1000
+    eval_examples: int = 64
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "save_every", "eval_every", "keep"):
+            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, but it must be at least 1.")
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Runs a config file and returns its `config()`. The file may import what lies in the current folder."""
+    require(path.is_file(), f"config file {path} does not exist; see configs/.")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    found = runpy.run_path(str(path)).get("config")
+    require(callable(found), f"config file {path} has no function config(); define one that returns a TrainConfig.")
+    made = found()  # type: ignore[misc]
+    require(isinstance(made, TrainConfig), f"config() of {path} returned no TrainConfig; return one.")
+    return made
+
+
+def override(config: Any, path: str, text: str) -> Any:
+    """`config` with the field at a dotted path set to the value that `text` spells (numbers, words, JSON lists).
+
+    Raises:
+        GotError: when the path names no field, or the text is not of the field's type.
+    """
+    name, _, rest = path.partition(".")
+    fields = [f.name for f in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
+    require(name in fields, f"override '{path}' names no field of {type(config).__name__}; it has {', '.join(fields)}.")
+    old = getattr(config, name)
+    if rest:
+        return dataclasses.replace(config, **{name: override(old, rest, text)})
+    require(not dataclasses.is_dataclass(old), f"override '{path}' names a group; name one field of it.")
+    return dataclasses.replace(config, **{name: _parse(old, text, path)})
+
+
+def _parse(old: Any, text: str, path: str) -> Any:
+    kind = type(old)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind in (int, float, str):
+            return kind(text)
+        if kind is tuple:
+            values = json.loads(text)
+            if isinstance(values, list) and len(values) == len(old):
+                return tuple(type(a)(b) for a, b in zip(old, values, strict=True))
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise GotError(f"override --{path} '{text}' is no {kind.__name__}; the value so far is {json.dumps(old)}.")

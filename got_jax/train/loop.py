@@ -1,0 +1,115 @@
+"""The training loop: batches in, checkpoints and a log out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from got_jax.data.sources import BatchSource, batches
+from got_jax.errors import GotError, require
+from got_jax.prompts import IMG_PAD
+from got_jax.sharding import BATCH, batch_sharding, make_mesh
+from got_jax.tokenizers import load_tokenizer
+from got_jax.train import checkpoints
+from got_jax.train.config import TrainConfig
+from got_jax.train.optimizer import make_optimizer
+from got_jax.train.step import TrainState, init_state, make_step
+
+Evaluate = Callable[[TrainConfig, dict], dict[str, float]]
+
+
+def train(config: TrainConfig, evaluate: Evaluate | None = None, progress: bool = True) -> TrainState:
+    """Runs or continues the run in `config.out` up to `config.steps`, and returns the final state.
+
+    Metrics of every step go to `out/log.jsonl`; held-out results of `evaluate(config, params)` beside them.
+
+    Raises:
+        GotError: when the output folder cannot be written, or a loss is not finite.
+    """
+    out = Path(config.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "log.jsonl").touch()
+    except OSError as err:
+        raise GotError(f"output folder {out} cannot be written ({err.strerror}); choose another with --out.") from None
+
+    mesh = make_mesh(config.mesh)
+    ways = int(np.prod([mesh.shape[axis] for axis in BATCH]))
+    require(
+        config.data.pictures % ways == 0,
+        f"data.pictures {config.data.pictures} is not divisible by the mesh's {ways} ways of splitting a batch; "
+        "change one.",
+    )
+    tokenizer = load_tokenizer(config.model.tokenizer, Path(config.tokenizer))
+    require(
+        tokenizer.vocab_size <= config.model.decoder.vocab_size,
+        f"the tokenizer has {tokenizer.vocab_size} tokens, more than decoder.vocab_size "
+        f"{config.model.decoder.vocab_size}; enlarge it.",
+    )
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    manager = checkpoints.open_manager(out / "checkpoints", config.keep)
+    state = _start(config, optimizer, mesh, manager)
+    start = int(state.step)
+
+    step = make_step(config.model, optimizer, mesh)
+    source = BatchSource(
+        config.data.engine,
+        tokenizer,
+        config.model,
+        config.seed,
+        config.data.pictures,
+        config.data.row_tokens,
+        int(np.lcm(config.data.rows_multiple, ways)),
+        config.steps,
+    )
+    bar = tqdm(total=config.steps, initial=start, disable=not progress, unit="step", dynamic_ncols=True)
+    begun = time.monotonic()
+    stream = batches(source, start, config.data.workers)
+    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+        for number in range(start, config.steps):
+            batch = next(stream)
+            state, metrics = step(state, jax.device_put(batch, batch_sharding(mesh)))
+            row = {name: float(value) for name, value in metrics.items()}
+            require(
+                np.isfinite(row["loss"]),
+                f"the loss of step {number + 1} is {row['loss']}; lower optimizer.lr and resume from {out}.",
+            )
+            now = time.monotonic()
+            seconds, begun = max(now - begun, 1e-9), now
+            row |= {
+                "step": number + 1,
+                "pictures_per_s": int((batch.image_rows < len(batch.tokens)).sum()) / seconds,
+                "tokens_per_s": int(batch.weights.sum()) / seconds,
+            }
+            last = number + 1 == config.steps
+            if (number + 1) % config.save_every == 0 or last:
+                checkpoints.save(manager, state)
+            if evaluate and ((number + 1) % config.eval_every == 0 or last):
+                row |= evaluate(config, state.params)
+                begun = time.monotonic()
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            bar.update()
+            bar.set_postfix(
+                loss=f"{row['loss']:.3f}",
+                **{"pictures/s": f"{row['pictures_per_s']:.1f}", "tokens/s": f"{row['tokens_per_s']:.0f}"},
+                **({"CER": f"{row['cer']:.1%}"} if "cer" in row else {}),
+            )
+    bar.close()
+    manager.wait_until_finished()
+    manager.close()
+    return state
+
+
+def _start(config: TrainConfig, optimizer, mesh, manager) -> TrainState:
+    """The newest checkpoint of the run, else a state with fresh weights or those of `init_from`."""
+    if manager.latest_step() is not None:
+        like = init_state(config.model, optimizer, config.seed, mesh)
+        return checkpoints.restore(manager, like)
+    return init_state(config.model, optimizer, config.seed, mesh)

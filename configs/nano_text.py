@@ -24,7 +24,9 @@ def config() -> TrainConfig:
             rows_multiple=2,
             workers=1,
         ),
-        optimizer=OptimizerConfig(lr=1e-3, final=0.05, warmup_steps=400, weight_decay=0.05, b2=0.98),
+        optimizer=OptimizerConfig(
+            lr=1e-3, final=0.05, warmup_steps=400, weight_decay=0.05, b2=0.98, full_lr_inputs=128
+        ),
         steps=6_000,
         out="runs/nano_text",
         tokenizer="got_jax/assets/nano",

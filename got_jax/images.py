@@ -42,7 +42,7 @@ def decode(source: bytes | Path, name: str, max_pixels: int = MAX_PIXELS) -> Ima
                 )
                 require(pixels > 0, f"{name} has no pixels; give another picture.")
                 picture.load()
-                return _rgb(_upright(picture))
+                return upright_rgb(picture)
     except FileNotFoundError:
         raise GotError(f"{name} does not exist; check the path.") from None
     except IsADirectoryError:
@@ -61,11 +61,9 @@ def decode(source: bytes | Path, name: str, max_pixels: int = MAX_PIXELS) -> Ima
         raise GotError(f"{name} is damaged or truncated ({reason}); restore the file.") from None
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(picture)
-
-
-def _rgb(picture: Image.Image) -> Image.Image:
+def upright_rgb(picture: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation and converts to RGB."""
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16") or picture.mode == "I":
         grey = np.asarray(picture).astype(np.int64)
         # Pillow's convert would clip at 255. PNG and TIFF use the whole 16-bit range.

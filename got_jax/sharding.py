@@ -6,6 +6,7 @@ name is split over; an axis that the mesh axis does not divide stays whole.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,13 +39,13 @@ class MeshConfig:
     tensor: int = 1
 
 
-def make_mesh(config: MeshConfig = MeshConfig(), devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh over `devices` (default: all).
 
     Raises:
         GotError: when the sizes do not multiply to the number of devices.
     """
-    devices = devices if devices is not None else jax.devices()
+    devices = list(devices if devices is not None else jax.devices())
     sizes = [config.data, config.fsdp, config.tensor]
     require(
         sizes.count(-1) <= 1 and all(s == -1 or s > 0 for s in sizes),

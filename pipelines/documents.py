@@ -18,7 +18,7 @@ from got_jax.data.example import Example
 from got_jax.errors import require
 from pipelines import corpora, fonts
 from pipelines.paper import photograph, to_png
-from pipelines.typeset import Line, break_lines, coverage, place
+from pipelines.typeset import Line, break_lines, coverage, place, shifted
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,13 @@ class Documents:
         max_lines: lines of a slice ("paragraphs" and "lines" kinds).
         line_chars: smallest and largest width of a slice's column, in average characters.
         size_px: smallest and largest font size.
+        least_ems, most_aspect: a slice is at least so many ems wide, and at most so many times wider than high;
+            blank paper fills the rest.
+        tight: share of slices that are cut close to their text whatever their shape.
         scrambled: share of slices whose text is no prose (shuffled words, codes, numbers, capitals), so that a model
             learns to look rather than to guess.
-        ramp: over the first so many indices the slices grow from one short line to the full limits (0 = no ramp).
+        ramp: over the first so many indices the slices grow from one short line to the full limits, and more and more
+            of them get effects (0 = no ramp).
         effects: whether paper, scanner and screen leave their traces.
     """
 
@@ -46,6 +50,9 @@ class Documents:
     max_lines: int = 8
     line_chars: tuple[int, int] = (8, 48)
     size_px: tuple[float, float] = (11.0, 34.0)
+    least_ems: float = 12.0
+    most_aspect: float = 4.0
+    tight: float = 0.15
     scrambled: float = 0.2
     ramp: int = 0
     effects: bool = True
@@ -59,7 +66,9 @@ class Documents:
         require(self.max_lines >= 1, f"documents: max_lines is {self.max_lines}; it must be at least 1.")
         low, high = self.line_chars
         require(4 <= low <= high, f"documents: line_chars {self.line_chars} must be two ascending numbers from 4 on.")
-        require(0 < self.size_px[0] <= self.size_px[1], f"documents: size_px {self.size_px} must be ascending, above 0.")
+        require(
+            0 < self.size_px[0] <= self.size_px[1], f"documents: size_px {self.size_px} must be ascending, above 0."
+        )
 
     def example(self, seed: int, index: int) -> Example:
         """The example of this index; the same bytes in any process."""
@@ -75,7 +84,7 @@ class Documents:
         ink = coverage(lines, width, height)
         screen = font.face.kind == "mono" and rng.random() < 0.5
         meta: dict = {"engine": "documents", "kind": kind, "font": font.face.name, "lines": len(lines)}
-        if self.effects:
+        if self.effects and rng.random() < self._ease(index):
             picture, meta["effects"] = photograph(ink, rng, screen)
         else:
             picture, _ = photograph(ink, np.random.default_rng(0), screen=True)
@@ -146,8 +155,16 @@ class Documents:
             )
             for i, (words, first, last) in enumerate(broken)
         ]
-        used = max(line.x_px[-1] + font.width(line.words[-1]) * size for line in lines)
-        return lines, round(used + right), round(top + size * 1.2 + (len(lines) - 1) * leading + bottom)
+        width = max(line.x_px[-1] + font.width(line.words[-1]) * size for line in lines) + right
+        height = top + size * 1.2 + (len(lines) - 1) * leading + bottom
+        if rng.random() >= self.tight * ease:
+            # The encoder sees a square: without more paper a single word would be stretched to fill it.
+            wider = max(0.0, size * self.least_ems - width)
+            taller = max(0.0, (width + wider) / self.most_aspect - height)
+            dx, dy = rng.uniform(0, wider), rng.uniform(0, taller)
+            lines = [shifted(line, dx, dy) for line in lines]
+            width, height = width + wider, height + taller
+        return lines, round(width), round(height)
 
     def _page(self, rng: np.random.Generator, font: fonts.Typeface) -> tuple[list[Line], int, int]:
         """A whole page: maybe a title, one or two columns of paragraphs, maybe a page number at the foot."""

@@ -111,7 +111,7 @@ def typeface(face: Face) -> Typeface:
     sfnt = io.BytesIO()
     font.save(sfnt)
     units, metrics = font["head"].unitsPerEm, font["hmtx"]  # type: ignore[attr-defined]
-    advances = {chr(code): metrics[name][0] / units for code, name in font.getBestCmap().items()}
+    advances = {chr(code): metrics[name][0] / units for code, name in font.getBestCmap().items()}  # type: ignore[union-attr]
     return Typeface(face, sfnt.getvalue(), advances)
 
 

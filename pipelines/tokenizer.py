@@ -1,6 +1,6 @@
 """Trains the small models' SentencePiece vocabulary on the training corpora.
 
-    python -m pipelines.tokenizer --vocab-size 512 --out got_jax/assets/nano/tokenizer.model
+python -m pipelines.tokenizer --vocab-size 512 --out got_jax/assets/nano
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def train(vocab_size: int) -> SentencePieceTokenizer:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.tokenizer", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m pipelines.tokenizer", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--vocab-size", type=int, default=512)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder that gets tokenizer.model")
     args = parser.parse_args(argv)
     try:
         train(args.vocab_size).save(args.out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,6 +25,11 @@ class Line:
     @property
     def text(self) -> str:
         return " ".join(self.words)
+
+
+def shifted(line: Line, x_px: float, y_px: float) -> Line:
+    """The line moved right and down."""
+    return replace(line, x_px=tuple(x + x_px for x in line.x_px), baseline_px=line.baseline_px + y_px)
 
 
 def break_lines(words: Iterable[str], font: Typeface, width_ems: float, indent_ems: float = 0.0) -> list[list[str]]:
@@ -64,7 +69,7 @@ def place(
     align: str,
     indent_px: float = 0.0,
 ) -> Line:
-    """Puts a line's words at their x; `align` is "left", "right", "center" or "justify" (left where gaps would gape)."""
+    """Puts a line's words at their x; `align` is "left", "right", "center" or "justify" (left if gaps would gape)."""
     advances = [font.width(word) * size_px for word in words]
     gap = font.width(" ") * size_px
     slack = width_px - indent_px - sum(advances) - gap * (len(words) - 1)
@@ -95,7 +100,7 @@ def coverage(lines: Iterable[Line], width_px: int, height_px: int) -> UInt8[np.n
         for line in lines:
             font = _mupdf_font(line.face)
             for x, word in zip(line.x_px, line.words, strict=True):
-                writer.append((x, line.baseline_px), word, font=font, fontsize=line.size_px)
+                writer.append((x, line.baseline_px), word, font=font, fontsize=line.size_px)  # type: ignore[arg-type]
         writer.write_text(page)
         pixels = page.get_pixmap(colorspace=pymupdf.csGRAY)
         return 255 - np.frombuffer(pixels.samples, np.uint8).reshape(pixels.height, pixels.width)

@@ -87,11 +87,16 @@ def pack(
 
     b = max(1, -(-len(rows) // rows_multiple)) * rows_multiple
     shape = (b, row_tokens)
+    zeros = lambda dtype: np.zeros(shape, dtype)
     batch = Batch(
-        *(np.zeros(shape, dtype) for dtype in (np.int32, np.int32, np.float32, np.int32, np.int32)),
-        np.zeros(shape, bool),
-        np.zeros((pictures, image_px, image_px, 3), np.uint8),
-        np.full(pictures, b, np.int32),
+        tokens=zeros(np.int32),
+        targets=zeros(np.int32),
+        weights=zeros(np.float32),
+        positions=zeros(np.int32),
+        segments=zeros(np.int32),
+        is_image=zeros(bool),
+        images=np.zeros((pictures, image_px, image_px, 3), np.uint8),
+        image_rows=np.full(pictures, b, np.int32),
     )
     image = 0
     for r, row in enumerate(rows):

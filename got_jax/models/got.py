@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -137,8 +139,13 @@ def init_params(config: GotConfig, key: Array, boxed: bool = False) -> dict:
         jnp.arange(tokens.shape[1])[None],
         jnp.ones_like(tokens),
     )
-    params = Got(config).init(key, *args)["params"]
+    params: Any = Got(config).init(key, *args)["params"]
     return params if boxed else nn.unbox(params)
+
+
+def apply(config: GotConfig, params: dict, *args: Any, method: str = "__call__") -> Any:
+    """Runs a method of the model `Got(config)` with `params`."""
+    return Got(config).apply({"params": params}, *args, method=method)
 
 
 def abstract_params(config: GotConfig, boxed: bool = False) -> dict:

@@ -111,7 +111,7 @@ class Decoder(nn.Module):
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast),  # type: ignore[arg-type]
             length=c.depth,
             unroll=self.unroll,
             metadata_params={nn.PARTITION_NAME: "layers"},

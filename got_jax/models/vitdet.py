@@ -1,7 +1,7 @@
 """The encoder: ViTDet (SAM ViT-B's shape at full size) and its neck.
 
 A picture becomes a grid of patches; blocks attend inside windows, and every `global_every`-th block over the whole
-grid; both with decomposed relative positions. Source: GOT paper 3.2, SAM's image encoder (see ../shared/GOT_FACTS.md 1.1).
+grid; both with decomposed relative positions. Source: GOT paper 3.2, SAM's image encoder (GOT_FACTS.md 1.1).
 """
 
 from __future__ import annotations

@@ -46,9 +46,7 @@ def _attention(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
         scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True))).astype(v.dtype)
     ones = jnp.ones((*v.shape[:-1], 1), v.dtype)
-    out = jnp.einsum(
-        "bgrqs,bsge->bqgre", weights, jnp.concatenate([v, ones], -1), preferred_element_type=jnp.float32
-    )
+    out = jnp.einsum("bgrqs,bsge->bqgre", weights, jnp.concatenate([v, ones], -1), preferred_element_type=jnp.float32)
     out = (out[..., :-1] / out[..., -1:]).astype(v.dtype)
     return out.reshape(b, n, heads, v.shape[-1])
 

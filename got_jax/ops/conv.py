@@ -10,7 +10,7 @@ def conv3x3(
     x: Float[Array, "N H W C"], kernel: Float[Array, "3 3 C E"], stride: int = 1
 ) -> Float[Array, "N H/stride W/stride E"]:
     """Convolution with padding 1 and no bias; equals torch's Conv2d(kernel_size=3, padding=1, stride=stride)."""
-    n, height, width, _ = x.shape
+    _, height, width, _ = x.shape
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     views = [
         padded[:, row : row + height : stride, column : column + width : stride]

@@ -9,10 +9,16 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from got_jax.config import read_config
+from got_jax.errors import require
+from got_jax.tokenizers import load_tokenizer
 from got_jax.train.step import TrainState
+from got_jax.weights.store import CONFIG, Model, read_model
+
+CHECKPOINTS = "checkpoints"
 
 
-def open_manager(folder: Path, keep: int) -> ocp.CheckpointManager:
+def open_manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
     """The checkpoints under `folder`; half-written ones of a killed run are cleaned up."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
@@ -29,3 +35,29 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
     """The newest checkpoint, placed as `like` is (arrays or `jax.ShapeDtypeStruct`s with shardings)."""
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
     return TrainState(**manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(target)))
+
+
+def read_weights(folder: Path) -> Model:
+    """A model folder, or the newest checkpoint of a run's folder."""
+    require(folder.is_dir(), f"{folder} does not exist; give a run's folder or a model folder.")
+    return read_run(folder) if (folder / CHECKPOINTS).is_dir() else read_model(folder)
+
+
+def read_run(folder: Path) -> Model:
+    """Config, newest parameters and tokenizer of a run's folder.
+
+    Raises:
+        GotError: when the run holds no finished checkpoint.
+    """
+    config = read_config(folder / CONFIG)
+    manager = open_manager(folder / CHECKPOINTS, keep=None)
+    step = manager.latest_step()
+    require(step is not None, f"run {folder} has no finished checkpoint yet; train it further.")
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    stored = ocp.StandardCheckpointer().metadata(folder.resolve() / CHECKPOINTS / str(step) / "default")
+    target = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+        dict(stored.item_metadata.tree),  # type: ignore[union-attr]
+    )
+    state = manager.restore(step, args=ocp.args.StandardRestore(target))
+    return Model(config, state["params"], load_tokenizer(config.tokenizer, folder))

@@ -37,7 +37,7 @@ class DataConfig:
 class TrainConfig:
     """Attributes:
     out: folder of checkpoints and log. tokenizer: folder that holds the tokenizer's file.
-    init_from: model folder whose weights the run starts from; "" = fresh weights.
+    init_from: model or run folder whose weights the run starts from, image_px may differ; "" = fresh weights.
     save_every, eval_every: steps between checkpoints and between held-out readings.
     eval_examples: held-out examples read each time. keep: checkpoints kept.
     """
@@ -80,13 +80,14 @@ def override(config: Any, path: str, text: str) -> Any:
         GotError: when the path names no field, or the text is not of the field's type.
     """
     name, _, rest = path.partition(".")
-    fields = [f.name for f in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
+    group: Any = config if dataclasses.is_dataclass(config) else None
+    fields = [f.name for f in dataclasses.fields(group)] if group else []
     require(name in fields, f"override '{path}' names no field of {type(config).__name__}; it has {', '.join(fields)}.")
-    old = getattr(config, name)
-    if rest:
-        return dataclasses.replace(config, **{name: override(old, rest, text)})
-    require(not dataclasses.is_dataclass(old), f"override '{path}' names a group; name one field of it.")
-    return dataclasses.replace(config, **{name: _parse(old, text, path)})
+    old = getattr(group, name)
+    if not rest:
+        require(not dataclasses.is_dataclass(old), f"override '{path}' names a group; name one field of it.")
+    value = override(old, rest, text) if rest else _parse(old, text, path)
+    return dataclasses.replace(group, **{name: value})
 
 
 def _parse(old: Any, text: str, path: str) -> Any:

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from got_jax.config import write_config
 from got_jax.data.sources import BatchSource, batches
 from got_jax.errors import GotError, require
-from got_jax.prompts import IMG_PAD
+from got_jax.reader import Reader
 from got_jax.sharding import BATCH, batch_sharding, make_mesh
 from got_jax.tokenizers import load_tokenizer
 from got_jax.train import checkpoints
 from got_jax.train.config import TrainConfig
+from got_jax.train.heldout import held_out_cer
 from got_jax.train.optimizer import make_optimizer
 from got_jax.train.step import TrainState, init_state, make_step
+from got_jax.weights.resize import resize_pictures
+from got_jax.weights.store import CONFIG
 
-Evaluate = Callable[[TrainConfig, dict], dict[str, float]]
 
-
-def train(config: TrainConfig, evaluate: Evaluate | None = None, progress: bool = True) -> TrainState:
+def train(config: TrainConfig, progress: bool = True) -> TrainState:
     """Runs or continues the run in `config.out` up to `config.steps`, and returns the final state.
 
-    Metrics of every step go to `out/log.jsonl`; held-out results of `evaluate(config, params)` beside them.
+    Metrics of every step go to `out/log.jsonl`, with the held-out character error rate every `eval_every` steps.
 
     Raises:
         GotError: when the output folder cannot be written, or a loss is not finite.
@@ -52,8 +53,10 @@ def train(config: TrainConfig, evaluate: Evaluate | None = None, progress: bool 
         f"the tokenizer has {tokenizer.vocab_size} tokens, more than decoder.vocab_size "
         f"{config.model.decoder.vocab_size}; enlarge it.",
     )
+    write_config(config.model, out / CONFIG)
+    tokenizer.save(out)
     optimizer = make_optimizer(config.optimizer, config.steps)
-    manager = checkpoints.open_manager(out / "checkpoints", config.keep)
+    manager = checkpoints.open_manager(out / checkpoints.CHECKPOINTS, config.keep)
     state = _start(config, optimizer, mesh, manager)
     start = int(state.step)
 
@@ -69,6 +72,7 @@ def train(config: TrainConfig, evaluate: Evaluate | None = None, progress: bool 
         config.steps,
     )
     bar = tqdm(total=config.steps, initial=start, disable=not progress, unit="step", dynamic_ncols=True)
+    shown: dict[str, str] = {}
     begun = time.monotonic()
     stream = batches(source, start, config.data.workers)
     with (out / "log.jsonl").open("a", encoding="utf-8") as log:
@@ -90,17 +94,19 @@ def train(config: TrainConfig, evaluate: Evaluate | None = None, progress: bool 
             last = number + 1 == config.steps
             if (number + 1) % config.save_every == 0 or last:
                 checkpoints.save(manager, state)
-            if evaluate and ((number + 1) % config.eval_every == 0 or last):
-                row |= evaluate(config, state.params)
+            if config.eval_examples and ((number + 1) % config.eval_every == 0 or last):
+                reader = Reader(config.model, state.params, tokenizer)
+                row["cer"] = held_out_cer(reader, config.data.held_out, config.eval_examples)
                 begun = time.monotonic()
             log.write(json.dumps(row) + "\n")
             log.flush()
             bar.update()
-            bar.set_postfix(
-                loss=f"{row['loss']:.3f}",
-                **{"pictures/s": f"{row['pictures_per_s']:.1f}", "tokens/s": f"{row['tokens_per_s']:.0f}"},
-                **({"CER": f"{row['cer']:.1%}"} if "cer" in row else {}),
-            )
+            shown["loss"] = f"{row['loss']:.3f}"
+            shown["pictures/s"] = f"{row['pictures_per_s']:.1f}"
+            shown["tokens/s"] = f"{row['tokens_per_s']:.0f}"
+            if "cer" in row:
+                shown["CER"] = f"{row['cer']:.1%}"
+            bar.set_postfix(shown)
     bar.close()
     manager.wait_until_finished()
     manager.close()
@@ -112,4 +118,8 @@ def _start(config: TrainConfig, optimizer, mesh, manager) -> TrainState:
     if manager.latest_step() is not None:
         like = init_state(config.model, optimizer, config.seed, mesh)
         return checkpoints.restore(manager, like)
-    return init_state(config.model, optimizer, config.seed, mesh)
+    params = None
+    if config.init_from:
+        stored = checkpoints.read_weights(Path(config.init_from))
+        params = resize_pictures(stored.params, stored.config, config.model)
+    return init_state(config.model, optimizer, config.seed, mesh, params)

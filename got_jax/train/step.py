@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from got_jax.config import GotConfig
 from got_jax.data.batches import Batch
-from got_jax.models.got import Got, abstract_params, init_params
+from got_jax.models.got import abstract_params, apply, init_params
 from got_jax.sharding import batch_sharding, replicated, shardings
 from got_jax.train.losses import cross_entropy
 
@@ -28,9 +28,9 @@ class TrainState(NamedTuple):
 
 def loss_fn(config: GotConfig, params: dict, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean loss and token accuracy of a batch."""
-    model = Got(config)
-    hidden = model.apply(
-        {"params": params},
+    hidden = apply(
+        config,
+        params,
         batch.tokens,
         batch.is_image,
         batch.images,
@@ -38,8 +38,8 @@ def loss_fn(config: GotConfig, params: dict, batch: Batch) -> tuple[Float[Array,
         batch.positions,
         batch.segments,
     )
-    logits = model.apply({"params": params}, hidden, method="logits")
-    return cross_entropy(logits, batch.targets, batch.weights)  # type: ignore[arg-type]
+    logits = apply(config, params, hidden, method="logits")
+    return cross_entropy(logits, jnp.asarray(batch.targets), jnp.asarray(batch.weights))
 
 
 def state_shardings(config: GotConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
@@ -82,5 +82,3 @@ def make_step(
     return jax.jit(
         step, in_shardings=(placed, batch_sharding(mesh)), out_shardings=(placed, replicated(mesh)), donate_argnums=0
     )
-
-

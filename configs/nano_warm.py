@@ -1,0 +1,36 @@
+"""Warm-up of the shipped model: one to three short lines in pictures of a quarter of the area.
+
+    got-jax train configs/nano_warm.py      # then: got-jax train configs/nano_text.py
+
+Reading must emerge before long texts teach anything, and it emerges from the number of pictures, not of words: at
+192 x 192 pixels a picture costs a quarter, with glyphs as large as in the final 384 x 384.
+"""
+
+import dataclasses
+
+from got_jax.config import got_nano
+from got_jax.train.config import DataConfig, TrainConfig
+from got_jax.train.optimizer import OptimizerConfig
+from pipelines.documents import Documents
+
+
+def config() -> TrainConfig:
+    model = got_nano()
+    words = Documents(pages=0.0, max_lines=3, line_chars=(4, 22), least_ems=8.0, most_aspect=2.5, ramp=30_000)
+    return TrainConfig(
+        model=dataclasses.replace(model, encoder=dataclasses.replace(model.encoder, image_px=192)),
+        data=DataConfig(
+            engine=words,
+            held_out=dataclasses.replace(words, split="held_out", scrambled=0.0, ramp=0),
+            pictures=48,
+            row_tokens=384,
+            rows_multiple=2,
+            workers=1,
+        ),
+        optimizer=OptimizerConfig(lr=1e-3, final=0.5, warmup_steps=200, weight_decay=0.05, b2=0.98, full_lr_inputs=128),
+        steps=1_500,
+        out="runs/nano_warm",
+        tokenizer="got_jax/assets/nano",
+        save_every=200,
+        eval_every=500,
+    )

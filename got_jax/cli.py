@@ -1,0 +1,241 @@
+"""The command `got-jax`. Heavy imports wait until a command needs them, so `--help` is quick."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from got_jax.errors import GotError, require
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got-jax" / "xla"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; every problem the user can mend is one sentence on stderr and exit code 2."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and args.command != "train":
+        parser.error(f"unknown argument '{rest[0]}'; see got-jax {args.command} --help")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        return {"ocr": _ocr, "train": _train, "convert": _convert, "info": _info}[args.command](args, rest)
+    except GotError as err:
+        print(f"got-jax: {err}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("got-jax: stopped by the user.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="got-jax", description="GOT-OCR2.0 in JAX: read pictures, train, convert weights."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    raw = argparse.RawDescriptionHelpFormatter
+
+    ocr = commands.add_parser(
+        "ocr",
+        help="read pictures",
+        formatter_class=raw,
+        description="Reads pictures and prints their text.",
+        epilog="examples:\n  got-jax ocr page.png\n  got-jax ocr *.jpg --out texts/\n"
+        "  got-jax ocr form.png --box 100 40 620 90\n  got-jax ocr poster.png --crop --model path/to/model",
+    )
+    ocr.add_argument("files", nargs="+", metavar="FILE", help="PNG, JPEG, TIFF, WebP, BMP or GIF (first frame)")
+    ocr.add_argument("--model", default="nano", help="shipped model or model folder (default: nano)")
+    ocr.add_argument("--format", action="store_true", help="formatted text: markdown, LaTeX, ...")
+    ocr.add_argument("--box", nargs=4, type=float, metavar=("X1", "Y1", "X2", "Y2"), help="region in pixels")
+    ocr.add_argument("--color", choices=["red", "green", "blue"], help="read inside the frame of this colour")
+    ocr.add_argument("--crop", action="store_true", help="cut a large picture into tiles")
+    ocr.add_argument("--max-new-tokens", type=int, default=4096, metavar="N", help="longest answer")
+    ocr.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures read at once (default: 8)")
+    ocr.add_argument("--out", type=Path, metavar="DIR", help="write DIR/NAME.txt instead of printing")
+
+    train = commands.add_parser(
+        "train",
+        help="train a model",
+        formatter_class=raw,
+        description="Runs a config file; a run that was cut goes on from its last checkpoint.",
+        epilog="examples:\n  got-jax train configs/nano_text.py\n"
+        "  got-jax train configs/nano_text.py --steps 200 --out runs/try --optimizer.lr 5e-4 --data.workers 0\n\n"
+        "Any field of the config can be set by its dotted name; --show prints them all.",
+    )
+    train.add_argument("config", type=Path, metavar="CONFIG.py")
+    train.add_argument("--show", action="store_true", help="print the config and stop")
+
+    convert = commands.add_parser(
+        "convert",
+        help="turn a training run or a model folder into a model folder",
+        formatter_class=raw,
+        description="Writes the newest weights of a run, or a model folder's, as a model folder.",
+        epilog="example:\n  got-jax convert runs/nano_text my_model --dtype float16",
+    )
+    convert.add_argument("source", type=Path, metavar="SRC")
+    convert.add_argument("target", type=Path, metavar="DST")
+    convert.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+
+    info = commands.add_parser(
+        "info",
+        help="print a model's shape and parameter counts",
+        formatter_class=raw,
+        description="Prints the parameters of each part.",
+        epilog="examples:\n  got-jax info got_580m\n  got-jax info nano",
+    )
+    info.add_argument("model", help="preset (got_580m, got_nano), shipped model or model folder")
+    return parser
+
+
+def _ocr(args: argparse.Namespace, _: list[str]) -> int:
+    _compilation_cache()
+    from tqdm import tqdm
+
+    from got_jax.reader import load
+
+    if args.out:
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+            (args.out / ".writable").touch()
+            (args.out / ".writable").unlink()
+        except OSError as err:
+            raise GotError(f"output folder {args.out} cannot be written ({err.strerror}); choose another.") from None
+    names = _output_names(args.files) if args.out else {}
+    readings = load(args.model).read_many(
+        args.files,
+        args.batch_size,
+        format=args.format,
+        box=args.box,
+        color=args.color,
+        crop=args.crop,
+        max_new_tokens=args.max_new_tokens,
+    )
+    failed = 0
+    with tqdm(total=len(args.files), unit="picture", disable=None if args.out else True) as bar:
+        for file, reading in zip(args.files, readings, strict=True):
+            bar.update()
+            if isinstance(reading, GotError):
+                failed += 1
+                bar.write(f"got-jax: {reading}", file=sys.stderr)
+                continue
+            if reading.stop == "length":
+                bar.write(f"got-jax: {file}: the answer was cut at {len(reading.tokens)} tokens.", file=sys.stderr)
+            if args.out:
+                try:
+                    names[file].parent.mkdir(parents=True, exist_ok=True)
+                    (args.out / names[file]).write_text(reading.text + "\n", encoding="utf-8")
+                except OSError as err:
+                    raise GotError(f"{args.out / names[file]} cannot be written ({err.strerror}).") from None
+            else:
+                if len(args.files) > 1:
+                    print(f"== {file}")
+                print(reading.text, flush=True)
+    return 2 if failed else 0
+
+
+def _output_names(files: Sequence[str]) -> dict[str, Path]:
+    """NAME.txt for each file; files whose names would collide keep their suffix, then get a number."""
+    names: dict[str, Path] = {}
+    taken: set[str] = set()
+    for file in dict.fromkeys(files):
+        path = Path(file)
+        tries = [path.stem, path.name, *(f"{path.name}.{n}" for n in range(2, len(files) + 2))]
+        name = next(t for t in tries if t not in taken)
+        taken.add(name)
+        names[file] = Path(f"{name}.txt")
+    return names
+
+
+def _train(args: argparse.Namespace, rest: list[str]) -> int:
+    from got_jax.train.config import load_config, override
+
+    config = load_config(args.config)
+    for name, value in _pairs(rest):
+        config = override(config, name, value)
+    if args.show:
+        for line in _flatten("", config):
+            print(line)
+        return 0
+    _compilation_cache()
+    from got_jax.train.loop import train
+
+    begun = time.monotonic()
+    state = train(config)
+    print(f"{config.out}: step {int(state.step)} after {time.monotonic() - begun:.0f} s")
+    return 0
+
+
+def _pairs(rest: list[str]) -> list[tuple[str, str]]:
+    """`--a.b value` and `--a.b=value` arguments."""
+    pairs: list[tuple[str, str]] = []
+    words = iter(rest)
+    for word in words:
+        require(word.startswith("--"), f"argument '{word}' is no override; write --field.path value.")
+        name, equals, value = word[2:].partition("=")
+        value = value if equals else next(words, None)
+        require(value is not None, f"override --{name} has no value; write --{name} value.")
+        pairs.append((name.replace("-", "_"), value))  # type: ignore[arg-type]
+    return pairs
+
+
+def _flatten(prefix: str, value: object) -> list[str]:
+    import dataclasses
+
+    if not dataclasses.is_dataclass(value):
+        return [f"--{prefix} {value!r}"]
+    fields = [f.name for f in dataclasses.fields(value)]
+    return [line for name in fields for line in _flatten(f"{prefix}.{name}".lstrip("."), getattr(value, name))]
+
+
+def _convert(args: argparse.Namespace, _: list[str]) -> int:
+    import jax.numpy as jnp
+
+    from got_jax.train.checkpoints import read_weights
+    from got_jax.weights.store import write_model
+
+    write_model(args.target, read_weights(args.source), jnp.dtype(args.dtype))
+    size = sum(p.stat().st_size for p in args.target.rglob("*") if p.is_file())
+    print(f"{args.target}: {size / 2**20:.1f} MiB")
+    return 0
+
+
+def _info(args: argparse.Namespace, _: list[str]) -> int:
+    import math
+
+    import jax
+
+    from got_jax.config import presets, read_config
+    from got_jax.models.got import abstract_params
+    from got_jax.reader import model_folder
+    from got_jax.weights.store import CONFIG
+
+    known = presets()
+    config = known[args.model] if args.model in known else read_config(model_folder(args.model) / CONFIG)
+    params = abstract_params(config)
+    counts = {name: sum(math.prod(x.shape) for x in jax.tree.leaves(part)) for name, part in params.items()}
+    for name, count in counts.items():
+        print(f"{name:10} {count:>13,}")
+    print(f"{'total':10} {sum(counts.values()):>13,}")
+    side = config.encoder.image_px
+    print(f"picture    {side} x {side} pixels -> {config.encoder.image_tokens} tokens")
+    print(f"context    {config.decoder.context_tokens:,} tokens, vocabulary {config.decoder.vocab_size:,}")
+    return 0
+
+
+def _compilation_cache() -> None:
+    """Keeps compiled programs between runs of the command: a second start skips XLA."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""Greedy decoding in three parts: prefill of the prompts, the decode loop on the device, and the choice of a token.
+
+Shapes are static: prompts are padded to a bucket, the KV cache holds prompt and answer. Rows are padded on the right;
+slot s of a row's cache holds its position s, so a padded slot is overwritten before anything may look at it, and a
+row's result does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from got_jax.config import GotConfig
+from got_jax.errors import require
+from got_jax.models.got import apply
+from got_jax.models.qwen2 import KVCache, empty_cache
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """How an answer is decoded (GOT_FACTS.md section 3.3).
+
+    Attributes:
+        max_new_tokens: longest answer, the stop mark included.
+        no_repeat_ngram_size: no n tokens in a row, prompt included, occur twice; 0 = off. The original uses 20 for
+            single pictures and 0 for tiles and pages.
+    """
+
+    max_new_tokens: int = 4096
+    no_repeat_ngram_size: int = 20
+
+    def __post_init__(self) -> None:
+        require(self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}, but it must be at least 1.")
+        require(
+            self.no_repeat_ngram_size >= 0,
+            f"no_repeat_ngram_size is {self.no_repeat_ngram_size}, but it must be 0 (off) or more.",
+        )
+
+
+class Decoded(NamedTuple):
+    """One row's answer: ids without the stop mark, log-probability of each decoded id (stop mark included)."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    stopped: bool  # False: the answer was cut at max_new_tokens
+
+
+def generate(
+    config: GotConfig,
+    params: dict,
+    prompts: Sequence[Sequence[int]],
+    images: UInt8[np.ndarray, "N H W 3"],
+    image_rows: Int[np.ndarray, "N"],
+    image_pad: int,
+    stop_ids: Sequence[int],
+    decode: DecodeConfig = DecodeConfig(),
+) -> list[Decoded]:
+    """Decodes an answer to every prompt.
+
+    Args:
+        prompts: token ids, with one `<imgpad>` for each token of a row's pictures.
+        images: the pictures of all rows, flat; `image_rows` tells the row of each, ascending.
+        image_pad: the id of `<imgpad>`. stop_ids: ids that end an answer.
+
+    Raises:
+        GotError: when a prompt leaves no room in the model's context.
+    """
+    rows = len(prompts)
+    context = config.decoder.context_tokens
+    lengths = np.array([len(ids) for ids in prompts], np.int32)
+    longest = int(lengths.max())
+    require(
+        longest < context,
+        f"a prompt of {longest} tokens does not fit the model's context of {context} tokens; give fewer pictures or "
+        "tiles.",
+    )
+    padded = min(bucket(longest), context)
+    new = min(bucket(min(decode.max_new_tokens, context)), context - int(lengths.min()))
+    tokens = np.zeros((rows, padded), np.int32)
+    for row, ids in enumerate(prompts):
+        tokens[row, : len(ids)] = ids
+    limit = np.minimum(decode.max_new_tokens, context - lengths).astype(np.int32)
+    out = _generate(
+        config,
+        decode.no_repeat_ngram_size,
+        new,
+        tuple(int(i) for i in stop_ids),
+        params,
+        tokens,
+        tokens == image_pad,
+        lengths,
+        limit,
+        images,
+        image_rows,
+    )
+    ids, logprobs, counts, stopped = jax.device_get(out)
+    return [
+        Decoded(ids[r, : counts[r] - int(stopped[r])].tolist(), logprobs[r, : counts[r]].tolist(), bool(stopped[r]))
+        for r in range(rows)
+    ]
+
+
+def bucket(tokens: int) -> int:
+    """The padded length: multiples of 64 up to 512, then of a quarter of the next power of two."""
+    step = max(64, 2 ** max(0, (max(tokens, 1) - 1).bit_length() - 3))
+    return -(-tokens // step) * step
+
+
+class _Loop(NamedTuple):
+    """What the decode loop carries. `history` holds prompt and answer of each row from position 0 on."""
+
+    count: Int[Array, ""]
+    cache: KVCache
+    history: Int[Array, "B S"]
+    logprobs: Float[Array, "B T"]
+    lengths: Int[Array, "B"]  # tokens of history that are set
+    done: Bool[Array, "B"]
+    stopped: Bool[Array, "B"]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _generate(
+    config: GotConfig,
+    ngram: int,
+    new: int,
+    stop_ids: tuple[int, ...],
+    params: dict,
+    tokens: Int[Array, "B L"],
+    is_image: Bool[Array, "B L"],
+    prompt_lengths: Int[Array, "B"],
+    limit: Int[Array, "B"],
+    images: UInt8[Array, "N H W 3"],
+    image_rows: Int[Array, "N"],
+) -> tuple[Int[Array, "B T"], Float[Array, "B T"], Int[Array, "B"], Bool[Array, "B"]]:
+    """Ids, log-probabilities, number of decoded ids (stop mark included) and whether a stop mark ended each row."""
+    rows, padded = tokens.shape
+    every = jnp.arange(rows)
+    cache, hidden = prefill(config, params, tokens, is_image, images, image_rows, padded + new)
+    hidden = hidden[every, prompt_lengths - 1]
+
+    def choose(state: _Loop, hidden: Float[Array, "B D"]) -> _Loop:
+        """Picks each row's next token and writes it down."""
+        logits: Array = apply(config, params, hidden, method="logits")
+        if ngram:
+            logits = jnp.where(repeats(state.history, state.lengths, ngram, logits.shape[-1]), -jnp.inf, logits)
+        token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        logprob = jax.nn.log_softmax(logits)[every, token]
+        live = ~state.done
+        place = jnp.where(live, state.lengths, state.history.shape[1])
+        stopped = live & jnp.isin(token, jnp.array(stop_ids))
+        lengths = state.lengths + live
+        return state._replace(
+            count=state.count + 1,
+            history=state.history.at[every, place].set(token, mode="drop"),
+            logprobs=state.logprobs.at[:, state.count].set(jnp.where(live, logprob, 0.0)),
+            lengths=lengths,
+            done=state.done | stopped | (lengths - prompt_lengths >= limit),
+            stopped=state.stopped | stopped,
+        )
+
+    def body(state: _Loop) -> _Loop:
+        """Feeds the last token of each row. Finished rows feed theirs again, which changes nothing that is read."""
+        last = (state.lengths - 1)[:, None]
+        x = apply(config, params, jnp.take_along_axis(state.history, last, 1), method="embed_tokens")
+        hidden, cache = apply(config, params, x, last, state.cache, method="step")
+        return choose(state._replace(cache=cache), hidden[:, 0])
+
+    state = _Loop(
+        jnp.zeros((), jnp.int32),
+        cache,
+        jnp.pad(tokens, ((0, 0), (0, new))),
+        jnp.zeros((rows, new), jnp.float32),
+        prompt_lengths,
+        jnp.zeros(rows, bool),
+        jnp.zeros(rows, bool),
+    )
+    state = jax.lax.while_loop(lambda s: (s.count < new) & ~s.done.all(), body, choose(state, hidden))
+    answer = jnp.clip(prompt_lengths[:, None] + jnp.arange(new), 0, padded + new - 1)
+    ids = jnp.take_along_axis(state.history, answer, 1)
+    return ids, state.logprobs, state.lengths - prompt_lengths, state.stopped
+
+
+def prefill(
+    config: GotConfig,
+    params: dict,
+    tokens: Int[Array, "B L"],
+    is_image: Bool[Array, "B L"],
+    images: UInt8[Array, "N H W 3"],
+    image_rows: Int[Array, "N"],
+    slots: int,
+) -> tuple[KVCache, Float[Array, "B L D"]]:
+    """Runs whole prompts: a cache of `slots` slots that holds them, and their final hidden states."""
+    features = apply(config, params, images, method="encode")
+    x = apply(config, params, tokens, is_image, features, image_rows, method="embed")
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    cache = empty_cache(config.decoder, tokens.shape[0], slots, jnp.dtype(config.dtype))
+    hidden, cache = apply(config, params, x, positions, cache, method="step")
+    return cache, hidden
+
+
+def repeats(history: Int[Array, "B S"], lengths: Int[Array, "B"], ngram: int, vocab_size: int) -> Bool[Array, "B V"]:
+    """True for every token that would make the last `ngram` tokens of a row occur there a second time.
+
+    Same rule as transformers' NoRepeatNGramLogitsProcessor: prompt and answer count alike.
+    """
+    rows, size = history.shape
+    starts = size - ngram + 1
+    if starts <= 0:
+        return jnp.zeros((rows, vocab_size), bool)
+    same = jnp.ones((rows, starts), bool)
+    for i in range(ngram - 1):
+        recent = jnp.take_along_axis(history, jnp.maximum(lengths - ngram + 1 + i, 0)[:, None], 1)
+        same &= history[:, i : i + starts] == recent
+    follower = jnp.arange(starts) + ngram - 1
+    same &= (follower < lengths[:, None]) & (lengths[:, None] >= ngram)
+    banned = jnp.where(same, history[:, ngram - 1 :], vocab_size)
+    return jnp.zeros((rows, vocab_size), bool).at[jnp.arange(rows)[:, None], banned].set(True, mode="drop")

@@ -1,0 +1,191 @@
+"""Pictures in, `Reading`s out: the public face of inference.
+
+from got_jax import load
+got = load("nano")
+print(got.read("page.png").text)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from got_jax import images, prompts
+from got_jax.config import GotConfig, presets
+from got_jax.errors import GotError, require
+from got_jax.generate import DecodeConfig, generate
+from got_jax.tokenizers import Tokenizer
+from got_jax.weights.store import CONFIG, read_model
+
+SHIPPED = Path(__file__).parent / "assets"
+Source = str | Path | bytes | Image.Image
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read from one picture.
+
+    Attributes:
+        prompt: the query that was asked. tokens, logprobs: the answer's ids and the log-probability of each, the stop
+            mark's last. stop: "end" (stop mark) or "length" (cut at the limit). seconds: share of the batch's time.
+    """
+
+    text: str
+    prompt: str
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    stop: str
+    seconds: float
+
+    @property
+    def confidence(self) -> float:
+        """Geometric mean of the token probabilities."""
+        return float(np.exp(np.mean(self.logprobs))) if self.logprobs else 0.0
+
+
+@dataclass(frozen=True)
+class _Request:
+    query: str
+    pictures: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A loaded model."""
+
+    config: GotConfig
+    params: dict
+    tokenizer: Tokenizer
+
+    def read(self, source: Source, **options: Any) -> Reading:
+        """Reads one picture (path, file contents or PIL image); `options` as in `read_many`.
+
+        Raises:
+            GotError: when the picture or an option cannot be used.
+        """
+        reading = next(self.read_many([source], batch_size=1, **options))
+        if isinstance(reading, GotError):
+            raise reading
+        return reading
+
+    def read_many(
+        self,
+        sources: Iterable[Source],
+        batch_size: int = 8,
+        format: bool = False,
+        box: Sequence[float] | None = None,
+        color: str | None = None,
+        crop: bool = False,
+        max_tiles: int = 12,
+        max_new_tokens: int = 4096,
+        no_repeat_ngram_size: int | None = None,
+        dialect: prompts.Dialect = "training",
+    ) -> Iterator[Reading | GotError]:
+        """Reads pictures in batches, in order; a picture that cannot be read gives its `GotError` as a value.
+
+        Args:
+            format: formatted text instead of plain. box: (x1, y1, x2, y2) in pixels. color: frame to read.
+            crop: dynamic resolution, up to `max_tiles` tiles and a thumbnail.
+            no_repeat_ngram_size: default 20, and 0 with `crop`, as in the original.
+        """
+        require(batch_size >= 1, f"batch_size is {batch_size}, but it must be at least 1.")
+        ngram = (0 if crop else 20) if no_repeat_ngram_size is None else no_repeat_ngram_size
+        decode = DecodeConfig(max_new_tokens, ngram)
+        ask = lambda size: prompts.query(format, box, size, color, patches=crop, dialect=dialect)
+        ask((1, 1)) if box is None else None  # an option that no picture can satisfy is refused at once
+
+        def request(source: Source) -> _Request | GotError:
+            try:
+                picture = open_picture(source)
+                side = self.config.encoder.image_px
+                cut = images.tiles(picture, side, 1, max_tiles) if crop else [images.to_square(picture, side)]
+                return _Request(ask(picture.size), tuple(cut))
+            except GotError as err:
+                return err
+
+        stream = iter(sources)
+        while group := list(islice(stream, batch_size)):
+            yield from self._answer([request(source) for source in group], decode, dialect)
+
+    def _answer(
+        self, requests: Sequence[_Request | GotError], decode: DecodeConfig, dialect: prompts.Dialect
+    ) -> Iterator[Reading | GotError]:
+        good = [r for r in requests if isinstance(r, _Request)]
+        results: Iterator[Reading | GotError] = iter(())
+        if good:
+            begun = time.monotonic()
+            tokens = self.config.encoder.image_tokens
+            ids = [prompts.prompt_ids(self.tokenizer, r.query, tokens, len(r.pictures), dialect) for r in good]
+            try:
+                decoded = generate(
+                    self.config,
+                    self.params,
+                    ids,
+                    np.stack([picture for r in good for picture in r.pictures]),
+                    np.repeat(np.arange(len(good), dtype=np.int32), [len(r.pictures) for r in good]),
+                    self.tokenizer.special[prompts.IMG_PAD],
+                    prompts.stop_ids(self.tokenizer),
+                    decode,
+                )
+            except GotError as err:
+                if len(good) > 1:  # one row spoils the batch: find it by reading each alone
+                    results = (result for r in good for result in self._answer([r], decode, dialect))
+                else:
+                    results = iter([err])
+            else:
+                seconds = (time.monotonic() - begun) / len(good)
+                results = iter(
+                    Reading(
+                        self.tokenizer.decode(d.tokens).strip(),
+                        r.query,
+                        tuple(d.tokens),
+                        tuple(d.logprobs),
+                        "end" if d.stopped else "length",
+                        seconds,
+                    )
+                    for r, d in zip(good, decoded, strict=True)
+                )
+        for r in requests:
+            yield r if isinstance(r, GotError) else next(results)
+
+
+def open_picture(source: Source) -> Image.Image:
+    """An upright RGB image of a path, of a file's contents, or of a PIL image."""
+    if isinstance(source, Image.Image):
+        return images.upright_rgb(source)
+    if isinstance(source, bytes):
+        return images.decode(source, "the picture")
+    return images.decode(Path(source), str(source))
+
+
+def load(name: str | Path) -> Reader:
+    """Loads a model: "nano" (shipped with the package) or a got-jax model folder.
+
+    Raises:
+        GotError: when there is no such model, or its files are damaged.
+    """
+    return Reader(*read_model(model_folder(name)))
+
+
+def model_folder(name: str | Path) -> Path:
+    """The folder of a shipped model or of a path.
+
+    Raises:
+        GotError: when there is no such model.
+    """
+    shipped = sorted(p.parent.name for p in SHIPPED.glob(f"*/{CONFIG}"))
+    folder = SHIPPED / name if str(name) in shipped else Path(name)
+    hint = f"give a model folder or one of: {', '.join(shipped)}"
+    require(
+        str(name) not in presets(),
+        f"'{name}' names a shape, not trained weights; {hint}.",
+    )
+    require(folder.is_dir(), f"model '{name}' is unknown; {hint}.")
+    return folder

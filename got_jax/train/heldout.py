@@ -1,0 +1,24 @@
+"""How well a model in training reads examples it never sees in training."""
+
+from __future__ import annotations
+
+from got_jax.data.example import Engine
+from got_jax.errors import GotError
+from got_jax.metrics import character_error_rate
+from got_jax.reader import Reader
+
+SEED = 2_000_003  # far from training seeds; the held-out engine draws other texts and fonts anyway
+LONGEST = 512
+
+
+def read_held_out(reader: Reader, engine: Engine, count: int, batch_size: int = 32) -> list[tuple[str, str]]:
+    """(truth, answer) of the engine's first `count` held-out examples; an answer that failed is ""."""
+    examples = [engine.example(SEED, index) for index in range(count)]
+    limit = min(LONGEST, reader.config.decoder.context_tokens // 2)
+    readings = reader.read_many((e.images[0] for e in examples), batch_size=batch_size, max_new_tokens=limit)
+    return [(e.text, "" if isinstance(r, GotError) else r.text) for e, r in zip(examples, readings, strict=True)]
+
+
+def held_out_cer(reader: Reader, engine: Engine, count: int) -> float:
+    """Character error rate over held-out examples."""
+    return character_error_rate(read_held_out(reader, engine, count))

@@ -1,0 +1,46 @@
+"""Weights for pictures of another size: position tables are interpolated, everything else stays."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from got_jax.config import GotConfig
+from got_jax.errors import require
+
+
+def resize_pictures(params: dict, old: GotConfig, new: GotConfig) -> dict:
+    """Parameters of `old` made to fit `new`, which may differ in `encoder.image_px` and in fields that hold no weights.
+
+    Absolute positions are interpolated over the grid (bicubic), the relative positions of global blocks along their
+    length (linear, as SAM's image encoder does for other sizes).
+
+    Raises:
+        GotError: when another field that shapes weights differs.
+    """
+    shapes = lambda c: (
+        dataclasses.replace(c.encoder, image_px=new.encoder.image_px, query_block=0),
+        dataclasses.replace(c.decoder, context_tokens=new.decoder.context_tokens),
+    )
+    for a, b in zip(shapes(old), shapes(new), strict=True):
+        for field in dataclasses.fields(a):
+            was, now = getattr(a, field.name), getattr(b, field.name)
+            require(
+                was == now,
+                f"the stored weights have {field.name} {was} where the config has {now}; only image_px may differ.",
+            )
+    side, cells = new.encoder.grid, 2 * new.encoder.grid - 1
+    if side == old.encoder.grid:
+        return params
+
+    def resized(path: tuple, leaf: jax.Array) -> jax.Array:
+        names = [part.key for part in path]
+        if names[-1] == "pos_embed":
+            return jax.image.resize(leaf, (side, side, leaf.shape[-1]), "bicubic", antialias=False)
+        if "global" in names and names[-1] in ("rel_pos_h", "rel_pos_w"):
+            return jax.image.resize(leaf, (leaf.shape[0], cells, leaf.shape[-1]), "linear", antialias=False)
+        return jnp.asarray(leaf)
+
+    return jax.tree_util.tree_map_with_path(resized, params)

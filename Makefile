@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test lint train clean
+.PHONY: demo test lint train golden clean
 
 demo: .venv/.core ## read the pictures in samples/ with the shipped model
 	$(BIN)/python -m samples.demo
@@ -20,7 +20,11 @@ lint: .venv/.dev ## format, lint and types
 TUNED := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4000000000:glibc.malloc.trim_threshold=8000000000
 
 train: .venv/.dev ## (re)start the training of the shipped model
+	$(TUNED) $(BIN)/got-jax train configs/nano_warm.py
 	$(TUNED) $(BIN)/got-jax train configs/nano_text.py
+
+golden: .venv/.core ## rewrite the texts that tests expect of the demo, after a new training
+	$(BIN)/python -m samples.demo --golden tests/data/demo.json
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

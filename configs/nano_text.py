@@ -20,7 +20,7 @@ def config() -> TrainConfig:
             engine=slices,
             held_out=Documents(split="held_out", pages=0.0, scrambled=0.0),
             pictures=16,
-            row_tokens=384,
+            row_tokens=576,
             rows_multiple=2,
             workers=1,
         ),

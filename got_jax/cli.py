@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _ocr(args: argparse.Namespace, _: list[str]) -> int:
-    _compilation_cache()
+    compilation_cache()
     from tqdm import tqdm
 
     from got_jax.reader import load
@@ -163,7 +163,7 @@ def _train(args: argparse.Namespace, rest: list[str]) -> int:
         for line in _flatten("", config):
             print(line)
         return 0
-    _compilation_cache()
+    compilation_cache()
     from got_jax.train.loop import train
 
     begun = time.monotonic()
@@ -229,7 +229,7 @@ def _info(args: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
-def _compilation_cache() -> None:
+def compilation_cache() -> None:
     """Keeps compiled programs between runs of the command: a second start skips XLA."""
     import jax
 

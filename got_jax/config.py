@@ -160,7 +160,7 @@ def got_nano() -> GotConfig:
             neck_width=96,
         ),
         decoder=DecoderConfig(
-            vocab_size=512,
+            vocab_size=375,
             width=256,
             depth=4,
             heads=4,

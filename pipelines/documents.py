@@ -65,7 +65,7 @@ class Documents:
         )
         require(self.max_lines >= 1, f"documents: max_lines is {self.max_lines}; it must be at least 1.")
         low, high = self.line_chars
-        require(4 <= low <= high, f"documents: line_chars {self.line_chars} must be two ascending numbers from 4 on.")
+        require(1 <= low <= high, f"documents: line_chars {self.line_chars} must be two ascending numbers from 1 on.")
         require(
             0 < self.size_px[0] <= self.size_px[1], f"documents: size_px {self.size_px} must be ascending, above 0."
         )
@@ -130,7 +130,9 @@ class Documents:
             if kind == "lines" and not broken:
                 words = words[int(rng.integers(max(1, len(words) - 4))) :]
             if scrambled:
-                words = scramble(words, rng)
+                words = font.shown(" ".join(scramble(words, rng))).split()  # capitals may be missing: µ, ÿ
+                if not words:
+                    continue
             new = break_lines(words, font, column_ems, indent_ems)
             broken += [(line, i == 0, i == len(new) - 1) for i, line in enumerate(new)]
             if len(broken) >= count or (kind == "paragraph" and rng.random() < 0.5):

@@ -1,6 +1,6 @@
 """Trains the small models' SentencePiece vocabulary on the training corpora.
 
-python -m pipelines.tokenizer --vocab-size 512 --out got_jax/assets/nano
+python -m pipelines.tokenizer --vocab-size 375 --out got_jax/assets/nano
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def train(vocab_size: int) -> SentencePieceTokenizer:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.tokenizer", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--vocab-size", type=int, default=512)
+    parser.add_argument("--vocab-size", type=int, default=375)
     parser.add_argument("--out", type=Path, required=True, help="folder that gets tokenizer.model")
     args = parser.parse_args(argv)
     try:

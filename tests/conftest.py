@@ -37,7 +37,7 @@ def tiny() -> GotConfig:
 @pytest.fixture(scope="session")
 def tiny_params(tiny: GotConfig) -> dict:
     """Random weights of sane scale; tables that start at zero or one are moved off it so that every term counts."""
-    params = init_params(tiny, jax.random.key(0))
+    params = jax.jit(lambda: init_params(tiny, jax.random.key(0)))()
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     moved = [x + 0.1 * jax.random.normal(key, x.shape, x.dtype) for x, key in zip(leaves, keys, strict=True)]

@@ -14,7 +14,7 @@ from absl import flags
 
 from got_jax.config import GotConfig
 from got_jax.data.batches import Batch, encode_example, pack
-from got_jax.data.example import Engine
+from got_jax.data.example import Engine, Example
 from got_jax.errors import GotError
 from got_jax.prompts import IMG_PAD
 from got_jax.tokenizers import Tokenizer
@@ -44,11 +44,19 @@ class BatchSource:
     def __len__(self) -> int:
         return self.steps
 
+    def _example(self, index: int) -> Example:
+        try:
+            return self.engine.example(self.seed, index)
+        except Exception as err:
+            err.add_note(f"in example (seed {self.seed}, index {index}) of {self.engine}")
+            raise
+
     def __getitem__(self, step: int) -> Batch:  # type: ignore[override]
         samples = []
         for index in range(step * self.pictures, (step + 1) * self.pictures):
             try:
-                sample = encode_example(self.engine.example(self.seed, index), self.tokenizer, self.config)
+                example = self._example(index)
+                sample = encode_example(example, self.tokenizer, self.config)
             except GotError as err:
                 log.warning("example (seed %d, index %d) is left out: %s", self.seed, index, err)
                 continue

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 
 from got_jax.errors import require
-
 
 CONVOLUTIONS = ("conv1", "conv2")
 KERNELS = ("kernel", *CONVOLUTIONS)
@@ -23,6 +25,8 @@ class OptimizerConfig:
         full_lr_inputs: a matrix with more inputs than this learns slower in proportion (0: all learn alike, as the
             released models did). Adam moves every weight by the learning rate, so the same blank paper in every
             picture adds up over a 3x3 convolution's inputs; at 1e-3 that drowns the text within ten steps.
+        encoder_delay_steps: encoder and connector rest for so many steps, then warm up. A decoder that starts from
+            nothing learns the frequencies of words first, and would bend the pictures' tokens to that end.
     """
 
     lr: float = 1e-4
@@ -34,6 +38,7 @@ class OptimizerConfig:
     eps: float = 1e-8
     clip_norm: float = 1.0
     full_lr_inputs: int = 0
+    encoder_delay_steps: int = 0
 
     def __post_init__(self) -> None:
         require(self.lr > 0, f"optimizer.lr is {self.lr}, but it must be above 0.")
@@ -57,7 +62,21 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             schedule(config, steps), config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decays
         ),
         slow_down_wide(config.full_lr_inputs),
+        delay_encoder(config.encoder_delay_steps, config.warmup_steps),
     )
+
+
+def delay_encoder(steps: int, warmup: int) -> optax.GradientTransformation:
+    """Scales the updates of encoder and connector by 0 for `steps` steps, then linearly up to 1."""
+
+    def update(updates: dict, count: Int[Array, ""], _: Any = None) -> tuple[dict, Int[Array, ""]]:
+        share = jnp.clip((count - steps) / max(warmup, 1), 0.0, 1.0)
+        rest = lambda tree: jax.tree.map(lambda leaf: leaf * share, tree)
+        if steps:
+            updates = {name: part if name == "decoder" else rest(part) for name, part in updates.items()}
+        return updates, count + 1
+
+    return optax.GradientTransformation(lambda _: jnp.zeros((), jnp.int32), update)  # type: ignore[arg-type]
 
 
 def slow_down_wide(inputs: int) -> optax.GradientTransformation:

@@ -1,0 +1,1 @@
+"""Evaluation: suites run from the command line, `python -m eval SUITE`."""

@@ -1,0 +1,57 @@
+"""Held-out slices, typeset on the spot: the engine of training with texts and fonts that training never sees."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from got_jax.cli import compilation_cache
+from got_jax.errors import GotError, require
+from got_jax.metrics import character_error_rate
+from got_jax.reader import load
+from got_jax.train.heldout import LONGEST, SEED
+from pipelines.documents import Documents
+
+ENGINE = Documents(split="held_out", pages=0.0, scrambled=0.0)
+
+
+def run(model: str, count: int, batch_size: int, out: Path | None) -> str:
+    """Reads the first `count` held-out slices and returns a table of character error rates.
+
+    Raises:
+        GotError: for an unknown model, a count below 1, or an unwritable `out`.
+    """
+    require(count >= 1, f"--examples is {count}, but it must be at least 1.")
+    compilation_cache()
+    reader = load(model)
+    examples = [ENGINE.example(SEED, index) for index in tqdm(range(count), desc="typeset", unit="picture")]
+    begun = time.monotonic()
+    readings = reader.read_many((e.images[0] for e in examples), batch_size=batch_size, max_new_tokens=LONGEST)
+    answers = ["" if isinstance(r, GotError) else r.text for r in tqdm(readings, "read", count, unit="picture")]
+    seconds = time.monotonic() - begun
+    rows = [
+        {"index": i, "lines": e.meta["lines"], "font": e.meta["font"], "truth": e.text, "answer": a}
+        for i, (e, a) in enumerate(zip(examples, answers, strict=True))
+    ]
+    if out:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            (out / "synth.jsonl").write_text("".join(lines), encoding="utf-8")
+        except OSError as err:
+            raise GotError(f"output folder {out} cannot be written ({err.strerror}); choose another.") from None
+    groups = {"all": rows}
+    for low, high in ((1, 2), (3, 5), (6, 8)):
+        groups[f"{low}-{high} lines"] = [row for row in rows if low <= row["lines"] <= high]
+    table = [f"{'slices':12} {'number':>7} {'characters':>11} {'CER':>8} {'exact':>7}"]
+    for name, group in groups.items():
+        if group:
+            cer = character_error_rate((row["truth"], row["answer"]) for row in group)
+            exact = sum(row["truth"] == row["answer"] for row in group) / len(group)
+            chars = sum(len(row["truth"]) for row in group)
+            table.append(f"{name:12} {len(group):7} {chars:11,} {cer:8.2%} {exact:7.1%}")
+    table.append(f"{count / seconds:.1f} pictures/s (compilation included)")
+    return "\n".join(table)

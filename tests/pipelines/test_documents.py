@@ -1,0 +1,181 @@
+"""The documents engine: pure, exact, and with its held-out texts and fonts held out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pymupdf
+import pytest
+from PIL import Image
+
+from got_jax.errors import GotError
+from pipelines import corpora, fonts, typeset
+from pipelines.documents import Documents, scramble
+
+ROOT = Path(__file__).parents[2]
+
+
+def digest(example) -> str:
+    return hashlib.sha256(example.images[0] + example.text.encode()).hexdigest()
+
+
+def test_examples_are_pure_functions_of_seed_and_index():
+    engine = Documents()
+    here = [digest(engine.example(3, i)) for i in (5, 0, 5, 1)]
+    assert here[0] == here[2]
+    assert len(set(here)) == 3
+    assert digest(engine.example(4, 5)) != here[0]
+    code = (
+        "import sys; sys.path.insert(0, 'tests/pipelines')\n"
+        "from test_documents import digest, Documents\n"
+        "print([digest(Documents().example(3, i)) for i in (1, 5)])"
+    )
+    env = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "77", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([here[3], here[0]])
+
+
+@pytest.mark.parametrize("kind", ["pages", "paragraphs", "lines"])
+def test_labels_are_exactly_what_is_set(kind, monkeypatch):
+    """MuPDF reads back, from the very page that was drawn, the words of the label in the label's order."""
+    drawn: list[str] = []
+
+    def spy(lines, width, height):
+        document = pymupdf.open()
+        page = document.new_page(width=width, height=height)
+        writer = pymupdf.TextWriter(page.rect)
+        for line in lines:
+            for x, word in zip(line.x_px, line.words, strict=True):
+                assert x >= 0
+                end = writer.append(
+                    (x, line.baseline_px), word, font=typeset._mupdf_font(line.face), fontsize=line.size_px
+                )[1]
+                assert end.x <= width + 1, f"{word!r} leaves the picture"
+            assert line.size_px / 2 < line.baseline_px < height, "a line leaves the picture"
+            drawn.append(" ".join(line.words))
+        writer.write_text(page)
+        found = [w[4] for w in page.get_text("words", sort=False)]
+        assert found == " ".join(drawn).split()
+        return np.zeros((height, width), np.uint8)
+
+    monkeypatch.setattr("pipelines.documents.coverage", spy)
+    engine = Documents(**{"pages": 0.0, "paragraphs": 0.0, "lines": 0.0, kind: 1.0})
+    for index in range(12):
+        drawn.clear()
+        assert engine.example(0, index).text == "\n".join(drawn)
+
+
+def test_slices_keep_their_limits():
+    engine = Documents(pages=0, max_lines=5, line_chars=(8, 20))
+    for index in range(40):
+        example = engine.example(1, index)
+        lines = example.text.split("\n")
+        assert 1 <= len(lines) <= 5
+        assert all(lines)
+        assert max(map(len, lines)) <= 60
+        width, height = Image.open(io.BytesIO(example.images[0])).size
+        assert width > 8
+        assert height > 8
+
+
+def test_the_ramp_starts_with_single_short_lines():
+    engine = Documents(pages=0, ramp=1000)
+    early = [engine.example(0, i).text for i in range(20)]
+    late = [engine.example(0, 5000 + i).text for i in range(20)]
+    assert max(map(len, early)) < 30
+    assert max(map(len, late)) > 60
+    assert all("\n" not in text for text in early)
+
+
+def test_pictures_have_ink_and_paper():
+    for index in range(20):
+        pixels = np.asarray(Image.open(io.BytesIO(Documents().example(2, index).images[0])).convert("L")).astype(int)
+        assert np.percentile(pixels, 99.8) - np.percentile(pixels, 0.2) > 40
+
+
+def test_held_out_texts_and_fonts_never_enter_training():
+    train = {p for text in corpora.split("train") for p in text}
+    held = {p for text in corpora.split("held_out") for p in text}
+    assert not train & held
+    families = lambda split: {f.name.split("/")[0] for f in fonts.faces() if f.split == split}
+    assert not families("train") & families("held_out")
+    assert len(families("held_out")) >= 8
+    engines = {split: Documents(split=split) for split in ("train", "held_out")}
+    for split, engine in engines.items():
+        used = {engine.example(0, i).meta["font"].split("/")[0] for i in range(40)}
+        assert used <= families(split)
+
+
+def test_embedded_corpora_are_large_whole_and_clean():
+    chars = {split: sum(len(p) for text in corpora.split(split) for p in text) for split in ("train", "held_out")}
+    assert chars["train"] >= 2_000_000
+    assert chars["held_out"] >= 200_000
+    for text in (*corpora.split("train"), *corpora.split("held_out")):
+        for paragraph in text[::50]:
+            assert set(paragraph) <= corpora.ALPHABET
+
+
+def test_a_corpus_that_differs_from_its_hash_is_refused(monkeypatch):
+    entry = dict(corpora.manifest()["maint-guide"], sha256="0" * 64)
+    monkeypatch.setattr(corpora, "manifest", lambda: {"maint-guide": entry})
+    with pytest.raises(GotError, match="differs from its hash"):
+        corpora.embedded.__wrapped__("maint-guide")
+
+
+def test_a_folder_of_texts_and_pdfs_is_a_corpus(tmp_path):
+    (tmp_path / "a.txt").write_text("A paragraph of plain text that is long enough to be kept.\n\nshort\n")
+    document = pymupdf.open()
+    document.new_page().insert_textbox((50, 50, 500, 700), "Text that stands in a PDF file and is long enough as well.")
+    document.save(tmp_path / "b.pdf")
+    texts = corpora.folder(str(tmp_path))
+    assert [len(t) for t in texts] == [1, 1]
+    assert texts[1][0].startswith("Text that stands")
+    example = Documents(corpus=str(tmp_path), pages=0, scrambled=0).example(0, 0)
+    assert set(example.text.split()) <= set(" ".join(p for t in texts for p in t).split())
+    with pytest.raises(GotError, match="does not exist"):
+        corpora.folder(str(tmp_path / "none"))
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(GotError, match=r"no \.txt or \.pdf"):
+        corpora.folder(str(tmp_path / "sub"))
+    (tmp_path / "sub" / "broken.pdf").write_bytes(b"%PDF-1.7 nothing")
+    with pytest.raises(GotError, match="cannot be read as a PDF"):
+        corpora.folder(str(tmp_path / "sub"))
+
+
+def test_a_glyph_that_a_font_lacks_never_enters_a_picture():
+    for face in fonts.faces()[::7]:
+        font = fonts.typeface(face)
+        shown = font.shown("“naïve” — fi ﬁ 狗…")
+        assert set(shown) <= set(font.advances)
+        assert "狗" not in shown
+
+
+def test_scrambling_changes_the_text():
+    words = "the quick brown fox jumps over the lazy dog".split()
+    rng = np.random.default_rng(0)
+    made = {" ".join(scramble(words, rng)) for _ in range(20)}
+    assert len(made) > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"pages": 0.0, "paragraphs": 0.0, "lines": 0.0}, "at least one above 0"),
+        ({"max_lines": 0}, "max_lines is 0"),
+        ({"line_chars": (9, 5)}, "two ascending numbers"),
+        ({"size_px": (0.0, 5.0)}, "size_px"),
+    ],
+)
+def test_impossible_settings_are_refused(options, says):
+    with pytest.raises(GotError, match=says):
+        Documents(**options)
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(GotError, match="corpus set 'test' is unknown|no font is test"):
+        Documents(split="test").example(0, 0)

@@ -17,7 +17,7 @@ from pipelines.documents import Documents
 def config() -> TrainConfig:
     model = got_nano()
     words = Documents(
-        pages=0.0, max_lines=3, line_chars=(1, 22), least_ems=4.0, most_aspect=2.5, scrambled=0.5, ramp=40_000
+        pages=0.0, max_lines=3, line_chars=(1, 22), least_ems=4.0, most_aspect=2.5, scrambled=0.25, ramp=100_000
     )
     return TrainConfig(
         model=dataclasses.replace(model, encoder=dataclasses.replace(model.encoder, image_px=192)),
@@ -30,15 +30,15 @@ def config() -> TrainConfig:
             workers=1,
         ),
         optimizer=OptimizerConfig(
-            lr=1e-3,
-            final=0.5,
+            lr=6e-4,
+            final=0.3,
             warmup_steps=200,
             weight_decay=0.05,
             b2=0.98,
             full_lr_inputs=128,
             encoder_delay_steps=100,
         ),
-        steps=1_500,
+        steps=4_000,
         out="runs/nano_warm",
         tokenizer="got_jax/assets/nano",
         save_every=200,

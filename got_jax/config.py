@@ -151,12 +151,13 @@ def got_nano() -> GotConfig:
     return GotConfig(
         encoder=EncoderConfig(
             image_px=384,
+            patch_px=12,
             width=128,
-            depth=6,
+            depth=4,
             heads=2,
             mlp_width=512,
             window=8,
-            global_every=6,
+            global_every=4,
             neck_width=96,
         ),
         decoder=DecoderConfig(
@@ -171,7 +172,7 @@ def got_nano() -> GotConfig:
         ),
         tokenizer="sentencepiece",
         dtype="float32",
-        scan_unroll=6,
+        scan_unroll=4,
     )
 
 

@@ -72,7 +72,7 @@ def test_float_grey():
 def test_palette_with_transparency():
     picture = halves("P")
     picture.info["transparency"] = bytes([0, 255])
-    check_halves(file_of(picture, "PNG", transparency=bytes([255, 255])), 4)
+    check_halves(file_of(picture, "PNG", transparency=bytes([255, 255])), 30)
 
 
 def test_exif_orientation_is_applied():
@@ -111,7 +111,7 @@ def png_claiming(width: int, height: int) -> bytes:
         (file_of(Image.effect_noise((64, 64), 50), "JPEG")[:400], "damaged or truncated"),
         (png_claiming(40_000, 40_000), "limit of 178,956,970"),
         (png_claiming(12_000, 15_000), "180,000,000 pixels|limit of 178,956,970"),
-        (png_claiming(0, 5), "damaged or truncated|has no pixels"),
+        (png_claiming(0, 5), "not a picture that can be read"),
     ],
 )
 def test_bad_files_are_refused(data, says):

@@ -17,7 +17,7 @@ from pipelines.documents import Documents
 def config() -> TrainConfig:
     model = got_nano()
     words = Documents(
-        pages=0.0, max_lines=3, line_chars=(1, 22), least_ems=4.0, most_aspect=2.5, scrambled=0.25, ramp=100_000
+        pages=0.0, max_lines=3, line_chars=(1, 22), least_ems=4.0, most_aspect=2.5, scrambled=0.25, ramp=50_000
     )
     return TrainConfig(
         model=dataclasses.replace(model, encoder=dataclasses.replace(model.encoder, image_px=192)),

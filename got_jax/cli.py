@@ -9,8 +9,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from got_jax.errors import GotError, require
+
+if TYPE_CHECKING:
+    from got_jax.train.config import TrainConfig
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got-jax" / "xla"
 
@@ -154,11 +158,9 @@ def _output_names(files: Sequence[str]) -> dict[str, Path]:
 
 
 def _train(args: argparse.Namespace, rest: list[str]) -> int:
-    from got_jax.train.config import load_config, override
+    from got_jax.train.config import load_config
 
-    config = load_config(args.config)
-    for name, value in _pairs(rest):
-        config = override(config, name, value)
+    config = override_all(load_config(args.config), rest)
     if args.show:
         for line in _flatten("", config):
             print(line)
@@ -172,17 +174,18 @@ def _train(args: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _pairs(rest: list[str]) -> list[tuple[str, str]]:
-    """`--a.b value` and `--a.b=value` arguments."""
-    pairs: list[tuple[str, str]] = []
+def override_all(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
+    """`config` changed by `--a.b value` and `--a.b=value` arguments."""
+    from got_jax.train.config import override
+
     words = iter(rest)
     for word in words:
         require(word.startswith("--"), f"argument '{word}' is no override; write --field.path value.")
         name, equals, value = word[2:].partition("=")
         value = value if equals else next(words, None)
         require(value is not None, f"override --{name} has no value; write --{name} value.")
-        pairs.append((name.replace("-", "_"), value))  # type: ignore[arg-type]
-    return pairs
+        config = override(config, name.replace("-", "_"), value)  # type: ignore[arg-type]
+    return config
 
 
 def _flatten(prefix: str, value: object) -> list[str]:

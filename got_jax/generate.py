@@ -78,8 +78,8 @@ def generate(
     longest = int(lengths.max())
     require(
         longest < context,
-        f"a prompt of {longest} tokens does not fit the model's context of {context} tokens; give fewer pictures or "
-        "tiles.",
+        f"a prompt of {longest} tokens, which does not fit the model's context of {context} tokens; "
+        "give fewer pictures or tiles.",
     )
     padded = min(bucket(longest), context)
     new = min(bucket(min(decode.max_new_tokens, context)), context - int(lengths.min()))

@@ -52,6 +52,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Request:
+    name: str
     query: str
     pictures: tuple[np.ndarray, ...]
 
@@ -103,10 +104,11 @@ class Reader:
 
         def request(source: Source) -> _Request | GotError:
             try:
-                picture = open_picture(source)
+                name = str(source) if isinstance(source, (str, Path)) else "the picture"
+                picture = open_picture(source, name)
                 side = self.config.encoder.image_px
                 cut = images.tiles(picture, side, 1, max_tiles) if crop else [images.to_square(picture, side)]
-                return _Request(ask(picture.size), tuple(cut))
+                return _Request(name, ask(picture.size), tuple(cut))
             except GotError as err:
                 return err
 
@@ -138,7 +140,7 @@ class Reader:
                 if len(good) > 1:  # one row spoils the batch: find it by reading each alone
                     results = (result for r in good for result in self._answer([r], decode, dialect))
                 else:
-                    results = iter([err])
+                    results = iter([GotError(f"{good[0].name} gives {err}")])
             else:
                 seconds = (time.monotonic() - begun) / len(good)
                 results = iter(
@@ -156,13 +158,11 @@ class Reader:
             yield r if isinstance(r, GotError) else next(results)
 
 
-def open_picture(source: Source) -> Image.Image:
-    """An upright RGB image of a path, of a file's contents, or of a PIL image."""
+def open_picture(source: Source, name: str) -> Image.Image:
+    """An upright RGB image of a path, of a file's contents, or of a PIL image; `name` stands in messages."""
     if isinstance(source, Image.Image):
         return images.upright_rgb(source)
-    if isinstance(source, bytes):
-        return images.decode(source, "the picture")
-    return images.decode(Path(source), str(source))
+    return images.decode(source if isinstance(source, bytes) else Path(source), name)
 
 
 def load(name: str | Path) -> Reader:

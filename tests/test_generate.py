@@ -104,7 +104,7 @@ def test_an_answer_is_cut_at_the_context(tiny, tiny_params):
 
 
 def test_a_prompt_beyond_the_context_is_refused(tiny, tiny_params):
-    with pytest.raises(GotError, match="a prompt of 364 tokens does not fit the model's context of 256 tokens"):
+    with pytest.raises(GotError, match="a prompt of 364 tokens, which does not fit the model's context of 256 tokens"):
         run(tiny, tiny_params, prompts_of(30), [30])
 
 

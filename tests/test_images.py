@@ -155,9 +155,9 @@ def test_rubbish_never_escapes_as_another_error(data, cut):
         ((1200, 60), 12, (12, 1)),
     ],
 )
-def test_tilings_of_the_original(size, most, grid):
+def test_tilings_of_the_original(size: tuple[int, int], most: int, grid: tuple[int, int]):
     """Expectations of GOT_FACTS.md section 4."""
-    assert images.tile_grid(*size, 1024, 1, most) == grid
+    assert images.tile_grid(size[0], size[1], 1024, 1, most) == grid
 
 
 def test_tiles_are_cut_row_by_row_with_the_thumbnail_last():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from got_jax.config import EncoderConfig
-from got_jax.models.got import abstract_params, apply, causal_mask, place_images
+from got_jax.models.got import abstract_params, apply, causal_mask, normalise_pixels, place_images
 from got_jax.models.qwen2 import empty_cache, rotary
 from got_jax.models.vitdet import EncoderBlock, merge_windows, partition_windows
 from got_jax.ops.attention import attention
@@ -132,6 +132,13 @@ def test_shapes_of_every_part(tiny, tiny_params):
     logits = apply(tiny, tiny_params, hidden, method="logits")
     assert logits.shape == (2, 5, 512)
     assert logits.dtype == jnp.float32
+
+
+def test_pixels_are_normalised_with_clips_statistics():
+    """Literal values of FACTS.md section 2: black and white of each channel."""
+    pixels = jnp.array([[[[0, 0, 0], [255, 255, 255]]]], jnp.uint8)
+    expected = [[-1.7922626, -1.7520971, -1.4802198], [1.9303361, 2.0748837, 2.1458970]]
+    np.testing.assert_allclose(normalise_pixels(pixels, jnp.float32)[0, 0], expected, atol=1e-5)
 
 
 def test_every_parameter_has_a_logical_name_for_each_axis(tiny):

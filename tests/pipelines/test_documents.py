@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import subprocess
@@ -18,6 +19,7 @@ from pipelines import corpora, fonts, typeset
 from pipelines.documents import Documents, scramble
 
 ROOT = Path(__file__).parents[2]
+KINDS = ("pages", "paragraphs", "lines")
 
 
 def digest(example) -> str:
@@ -40,7 +42,7 @@ def test_examples_are_pure_functions_of_seed_and_index():
     assert done.stdout.strip() == str([here[3], here[0]])
 
 
-@pytest.mark.parametrize("kind", ["pages", "paragraphs", "lines"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_labels_are_exactly_what_is_set(kind, monkeypatch):
     """MuPDF reads back, from the very page that was drawn, the words of the label in the label's order."""
     drawn: list[str] = []
@@ -66,7 +68,7 @@ def test_labels_are_exactly_what_is_set(kind, monkeypatch):
         return np.zeros((height, width), np.uint8)
 
     monkeypatch.setattr("pipelines.documents.coverage", spy)
-    engine = Documents(**{"pages": 0.0, "paragraphs": 0.0, "lines": 0.0, kind: 1.0})
+    engine = dataclasses.replace(Documents(), **{name: float(name == kind) for name in KINDS})
     for index in range(12):
         drawn.clear()
         assert engine.example(0, index).text == "\n".join(drawn)

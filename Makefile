@@ -34,7 +34,7 @@ golden: .venv/.core ## rewrite the texts that tests expect of the demo, after a 
 	touch $@
 
 .venv/.dev: .venv/.core
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[pipelines,eval,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[pipelines,eval,parity,dev]'
 	touch $@
 
 clean:

@@ -22,7 +22,8 @@ from got_jax.config import GotConfig, presets
 from got_jax.errors import GotError, require
 from got_jax.generate import DecodeConfig, generate
 from got_jax.tokenizers import Tokenizer
-from got_jax.weights.store import CONFIG, read_model
+from got_jax.weights.store import CONFIG
+from got_jax.weights.torch_folders import read_folder
 
 SHIPPED = Path(__file__).parent / "assets"
 Source = str | Path | bytes | Image.Image
@@ -166,12 +167,12 @@ def open_picture(source: Source, name: str) -> Image.Image:
 
 
 def load(name: str | Path) -> Reader:
-    """Loads a model: "nano" (shipped with the package) or a got-jax model folder.
+    """Loads a model: "nano" (shipped with the package), a got-jax, transformers or original folder.
 
     Raises:
         GotError: when there is no such model, or its files are damaged.
     """
-    return Reader(*read_model(model_folder(name)))
+    return Reader(*read_folder(model_folder(name)))
 
 
 def model_folder(name: str | Path) -> Path:

@@ -74,7 +74,9 @@ def test_loss_counts_weighted_tokens_only():
 
 def test_schedule_warms_up_and_falls():
     rate = schedule(OptimizerConfig(lr=1.0, warmup_steps=10, final=0.1), 110)
-    np.testing.assert_allclose([float(rate(s)) for s in (0, 5, 10, 60, 110)], [0, 0.5, 1, 0.55, 0.1], atol=1e-6)
+    np.testing.assert_allclose(
+        np.array([rate(s) for s in (0, 5, 10, 60, 110)], float), [0, 0.5, 1, 0.55, 0.1], atol=1e-6
+    )
 
 
 def test_norms_biases_and_positions_do_not_decay(tiny):

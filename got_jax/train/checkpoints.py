@@ -13,7 +13,8 @@ from got_jax.config import read_config
 from got_jax.errors import require
 from got_jax.tokenizers import load_tokenizer
 from got_jax.train.step import TrainState
-from got_jax.weights.store import CONFIG, Model, read_model
+from got_jax.weights.store import CONFIG, Model
+from got_jax.weights.torch_folders import read_folder
 
 CHECKPOINTS = "checkpoints"
 
@@ -40,7 +41,7 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
 def read_weights(folder: Path) -> Model:
     """A model folder, or the newest checkpoint of a run's folder."""
     require(folder.is_dir(), f"{folder} does not exist; give a run's folder or a model folder.")
-    return read_run(folder) if (folder / CHECKPOINTS).is_dir() else read_model(folder)
+    return read_run(folder) if (folder / CHECKPOINTS).is_dir() else read_folder(folder)
 
 
 def read_run(folder: Path) -> Model:

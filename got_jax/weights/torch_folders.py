@@ -1,0 +1,196 @@
+"""Reads the two PyTorch checkpoint folders of GOT: transformers' and the original repository's. No torch needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from got_jax.config import DecoderConfig, EncoderConfig, GotConfig
+from got_jax.errors import GotError, require
+from got_jax.models.got import abstract_params
+from got_jax.tokenizers import load_tokenizer
+from got_jax.weights.layouts import LM_HEAD, Entry, entries, from_torch
+from got_jax.weights.store import CONFIG, Model, read_model
+
+INDEX = "model.safetensors.index.json"
+# transformers 5 names its modules like this in memory; some files are saved that way.
+NEWER = (
+    ("model.vision_tower.", "vision_tower."),
+    ("model.multi_modal_projector.", "multi_modal_projector."),
+    ("model.language_model.", "language_model.model."),
+)
+
+
+def layout_of(folder: Path) -> str:
+    """ "transformers", "original" or "orbax" (a got-jax folder), by what config.json says.
+
+    Raises:
+        GotError: when the folder is none of them.
+    """
+    values = _json(folder / CONFIG)
+    if "encoder" in values:
+        return "orbax"
+    kinds = {"got_ocr2": "transformers", "GOT": "original"}
+    kind = values.get("model_type")
+    require(
+        kind in kinds,
+        f"{folder}: {CONFIG} says model_type {kind!r}; GOT checkpoints say 'got_ocr2' (transformers) or 'GOT'.",
+    )
+    return kinds[str(kind)]
+
+
+def read_folder(folder: Path, dtype: jnp.dtype | None = None) -> Model:
+    """A model from any of the three kinds of folder; parameters come as `dtype` (default: float32).
+
+    Raises:
+        GotError: when a file or tensor is missing, damaged, of another shape, or not finite.
+    """
+    layout = layout_of(folder)
+    if layout == "orbax":
+        return read_model(folder, dtype)
+    values = _json(folder / CONFIG)
+    try:
+        config = _from_transformers(values) if layout == "transformers" else _from_original(values)
+    except KeyError as err:
+        raise GotError(f"{folder / CONFIG} has no field {err}; copy it from the checkpoint again.") from None
+    params = _read_params(folder, config, layout, dtype or jnp.dtype(jnp.float32))
+    return Model(config, params, load_tokenizer(config.tokenizer, folder))
+
+
+def _from_transformers(values: dict[str, Any]) -> GotConfig:
+    vision, text = values["vision_config"], values["text_config"]
+    depth, every = vision.get("num_hidden_layers", 12), len(vision.get("global_attn_indexes", (2, 5, 8, 11)))
+    group = depth // max(every, 1)
+    require(
+        list(vision.get("global_attn_indexes", (2, 5, 8, 11))) == list(range(group - 1, depth, group)),
+        f"the checkpoint attends globally in blocks {vision.get('global_attn_indexes')} of {depth}; got-jax needs "
+        "every n-th block to be global.",
+    )
+    rope = text.get("rope_theta") or (text.get("rope_parameters") or {}).get("rope_theta", 1e6)
+    return GotConfig(
+        encoder=EncoderConfig(
+            image_px=vision.get("image_size", 1024),
+            patch_px=vision.get("patch_size", 16),
+            width=vision.get("hidden_size", 768),
+            depth=depth,
+            heads=vision.get("num_attention_heads", 12),
+            mlp_width=vision.get("mlp_dim", 3072),
+            window=vision.get("window_size", 14),
+            global_every=group,
+            neck_width=vision.get("output_channels", 256),
+            eps=vision.get("layer_norm_eps", 1e-6),
+            query_block=256,
+        ),
+        decoder=_decoder_config(text, rope),
+    )
+
+
+def _from_original(values: dict[str, Any]) -> GotConfig:
+    """The original config.json tells the decoder only; its encoder has one shape."""
+    return GotConfig(
+        encoder=EncoderConfig(query_block=256), decoder=_decoder_config(values, values.get("rope_theta", 1e6))
+    )
+
+
+def _decoder_config(values: dict[str, Any], rope_theta: float) -> DecoderConfig:
+    return DecoderConfig(
+        vocab_size=values["vocab_size"],
+        width=values["hidden_size"],
+        depth=values["num_hidden_layers"],
+        heads=values["num_attention_heads"],
+        kv_heads=values["num_key_value_heads"],
+        mlp_width=values["intermediate_size"],
+        rope_theta=float(rope_theta),
+        eps=values["rms_norm_eps"],
+        context_tokens=values["max_position_embeddings"],
+    )
+
+
+def _read_params(folder: Path, config: GotConfig, layout: str, dtype: jnp.dtype) -> dict:
+    """Fills our stacked parameters tensor by tensor, each read when it is needed."""
+    wanted = entries(config, layout)
+    with ExitStack() as stack:
+        get = _open(folder, layout, stack)
+        extra = sorted(set(get) - set(wanted) - {LM_HEAD[layout]})
+        require(not extra, f"{folder}: tensor {extra[0] if extra else ''} is not part of the {layout} layout.")
+        filled = jax.tree.map(lambda leaf: np.empty(leaf.shape, dtype), abstract_params(config))
+        for name, entry in wanted.items():
+            require(
+                name in get,
+                f"{folder}: tensor {name} of the {layout} layout is missing; shape {list(entry.shape)} was expected.",
+            )
+            leaf = filled
+            for part in entry.path:
+                leaf = leaf[part]
+            leaf[entry.index] = from_torch(_checked(folder, name, entry, get[name]()), entry).astype(dtype)  # type: ignore[index]
+        head = LM_HEAD[layout]
+        if head in get:
+            require(
+                np.array_equal(get[head]().astype(dtype), filled["decoder"]["embedding"]),
+                f"{folder}: tensor {head} differs from the embedding, but GOT ties them; this is another model.",
+            )
+    return jax.tree.map(jnp.asarray, filled)
+
+
+def _checked(folder: Path, name: str, entry: Entry, tensor: np.ndarray) -> np.ndarray:
+    require(
+        tensor.shape == entry.shape,
+        f"{folder}: tensor {name} has shape {list(tensor.shape)}, but the config asks for {list(entry.shape)}.",
+    )
+    require(
+        np.isfinite(tensor.astype(np.float32)).all(),
+        f"{folder}: tensor {name} holds values that are not finite; copy the checkpoint again.",
+    )
+    return tensor
+
+
+def _open(folder: Path, layout: str, stack: ExitStack) -> dict[str, Callable[[], np.ndarray]]:
+    """name -> function that reads the tensor, over one safetensors file or the shards of an index."""
+    from safetensors import SafetensorError, safe_open
+
+    if (folder / INDEX).is_file():
+        files = sorted({str(name) for name in _json(folder / INDEX).get("weight_map", {}).values()})
+    else:
+        files = [path.name for path in sorted(folder.glob("*.safetensors"))]
+    if not files:
+        pickled = next(iter(sorted(folder.glob("*.bin"))), None)
+        require(
+            pickled is None,
+            f"{pickled} is a pickle, which can run any code when it is loaded; convert it to safetensors first.",
+        )
+        raise GotError(f"{folder} holds no .safetensors file; copy the checkpoint again.")
+    found: dict[str, Callable[[], np.ndarray]] = {}
+    for name in files:
+        require(Path(name).name == name, f"{folder / INDEX} points outside its folder ('{name}'); copy it again.")
+        try:
+            shard = stack.enter_context(safe_open(folder / name, framework="numpy"))
+        except (OSError, SafetensorError) as err:
+            raise GotError(f"{folder / name} cannot be read ({err}); copy the checkpoint again.") from None
+        for key in shard.keys():  # noqa: SIM118  (a safetensors handle is no mapping)
+            found[_saved_name(key) if layout == "transformers" else key] = lambda s=shard, k=key: s.get_tensor(k)
+    return found
+
+
+def _saved_name(key: str) -> str:
+    for newer, saved in NEWER:
+        if key.startswith(newer):
+            return saved + key[len(newer) :]
+    return LM_HEAD["transformers"] if key == "lm_head.weight" else key
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GotError(f"{path} does not exist; point to a model folder.") from None
+    except (OSError, ValueError) as err:
+        raise GotError(f"{path} cannot be read as JSON ({err}); restore the file.") from None
+    require(isinstance(values, dict), f"{path} is no JSON object; restore the file.")
+    return values

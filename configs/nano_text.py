@@ -1,9 +1,10 @@
 """The shipped model: reads slices of up to 8 lines of English print.
 
-    got-jax train configs/nano_text.py                        # (re)start
-    got-jax train configs/nano_text.py --steps 20000          # longer; resumes from the last checkpoint
+    got-jax train configs/nano_warm.py                        # first: short lines on small pictures
+    got-jax train configs/nano_text.py                        # (re)start; `make train` runs both
+    got-jax train configs/nano_text.py --init_from got_jax/assets/nano --out runs/nano_more     # go on from the shipped weights
 
-On 2 CPU cores about 17 pictures a second (docs/nano.md).
+About 14 pictures a second on 2 CPU cores (python -m eval.trainstep configs/nano_text.py).
 """
 
 from got_jax.config import got_nano
@@ -13,23 +14,22 @@ from pipelines.documents import Documents
 
 
 def config() -> TrainConfig:
-    slices = Documents(pages=0.0, ramp=20_000)
+    slices = Documents(pages=0.0, ramp=10_000)
     return TrainConfig(
         model=got_nano(),
         data=DataConfig(
             engine=slices,
             held_out=Documents(split="held_out", pages=0.0, scrambled=0.0),
             pictures=16,
-            row_tokens=576,
+            row_tokens=640,  # the longest slices: 8 lines of 60 narrow characters, and 64 tokens of the picture
             rows_multiple=2,
             workers=1,
         ),
-        optimizer=OptimizerConfig(
-            lr=1e-3, final=0.05, warmup_steps=400, weight_decay=0.05, b2=0.98, full_lr_inputs=128
-        ),
-        steps=6_000,
+        optimizer=OptimizerConfig(lr=5e-4, final=0.05, warmup_steps=50, weight_decay=0.05, b2=0.98, full_lr_inputs=128),
+        init_from="runs/nano_warm",
+        steps=12_000,
         out="runs/nano_text",
         tokenizer="got_jax/assets/nano",
-        save_every=250,
+        save_every=200,
         eval_every=1000,
     )

@@ -2,7 +2,7 @@
 
     got-jax train configs/nano_warm.py                        # first: short lines on small pictures
     got-jax train configs/nano_text.py                        # (re)start; `make train` runs both
-    got-jax train configs/nano_text.py --init_from got_jax/assets/nano --out runs/nano_more     # go on from the shipped weights
+    got-jax train configs/nano_text.py --init_from got_jax/assets/nano   # from the shipped weights
 
 About 14 pictures a second on 2 CPU cores (python -m eval.trainstep configs/nano_text.py).
 """

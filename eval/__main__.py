@@ -20,17 +20,18 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m eval",
         description="Evaluates a model.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n  python -m eval synth\n  python -m eval synth --model my_model --out out/",
+        epilog="examples:\n  python -m eval synth\n  python -m eval synth --config configs/nano_warm.py\n  python -m eval synth --model my_model --out out/",
     )
     parser.add_argument("suite", choices=["synth"], help="synth: slices in fonts and of texts that training never sees")
     parser.add_argument("--model", default="nano", help="shipped model or model folder (default: nano)")
     parser.add_argument("--examples", type=int, default=500, metavar="N", help="pictures to read (default: 500)")
+    parser.add_argument("--config", type=Path, metavar="CONFIG.py", help="read this config's held-out engine instead")
     parser.add_argument("--batch-size", type=int, default=25, metavar="N")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write every truth and answer to DIR/synth.jsonl")
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        print(synth.run(args.model, args.examples, args.batch_size, args.out))
+        print(synth.run(args.model, args.examples, args.batch_size, args.out, args.config))
     except GotError as err:
         print(f"eval: {err}", file=sys.stderr)
         return 2

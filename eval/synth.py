@@ -12,14 +12,17 @@ from got_jax.cli import compilation_cache
 from got_jax.errors import GotError, require
 from got_jax.metrics import character_error_rate
 from got_jax.reader import load
+from got_jax.train.config import load_config
 from got_jax.train.heldout import LONGEST, SEED
 from pipelines.documents import Documents
 
 ENGINE = Documents(split="held_out", pages=0.0, scrambled=0.0)
 
 
-def run(model: str, count: int, batch_size: int, out: Path | None) -> str:
+def run(model: str, count: int, batch_size: int, out: Path | None, config: Path | None = None) -> str:
     """Reads the first `count` held-out slices and returns a table of character error rates.
+
+    With `config` they come from the held-out engine of that training config.
 
     Raises:
         GotError: for an unknown model, a count below 1, or an unwritable `out`.
@@ -27,7 +30,8 @@ def run(model: str, count: int, batch_size: int, out: Path | None) -> str:
     require(count >= 1, f"--examples is {count}, but it must be at least 1.")
     compilation_cache()
     reader = load(model)
-    examples = [ENGINE.example(SEED, index) for index in tqdm(range(count), desc="typeset", unit="picture")]
+    engine = load_config(config).data.held_out if config else ENGINE
+    examples = [engine.example(SEED, index) for index in tqdm(range(count), desc="typeset", unit="picture")]
     begun = time.monotonic()
     readings = reader.read_many((e.images[0] for e in examples), batch_size=batch_size, max_new_tokens=LONGEST)
     answers = ["" if isinstance(r, GotError) else r.text for r in tqdm(readings, "read", count, unit="picture")]

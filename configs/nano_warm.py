@@ -1,9 +1,8 @@
-"""Warm-up of the shipped model: one to three short lines in pictures of a quarter of the area.
+"""Second lesson of the shipped model: one to three short lines in pictures of a quarter of the area.
 
-    got-jax train configs/nano_warm.py      # then: got-jax train configs/nano_text.py
+    got-jax train configs/nano_warm.py      # after nano_glyphs.py, before nano_text.py
 
-Reading must emerge before long texts teach anything, and it emerges from the number of pictures, not of words: at
-192 x 192 pixels a picture costs a quarter, with glyphs as large as in the final 384 x 384.
+At 192 x 192 pixels a picture costs a quarter of one of 384 x 384, with letters as large.
 """
 
 import dataclasses
@@ -17,7 +16,7 @@ from pipelines.documents import Documents
 def config() -> TrainConfig:
     model = got_nano()
     words = Documents(
-        pages=0.0, max_lines=3, line_chars=(1, 22), least_ems=4.0, most_aspect=2.5, scrambled=0.25, ramp=50_000
+        pages=0.0, max_lines=3, line_chars=(4, 22), least_ems=4.0, most_aspect=2.5, scrambled=0.25, ramp=20_000
     )
     return TrainConfig(
         model=dataclasses.replace(model, encoder=dataclasses.replace(model.encoder, image_px=192)),
@@ -36,8 +35,8 @@ def config() -> TrainConfig:
             weight_decay=0.05,
             b2=0.98,
             full_lr_inputs=128,
-            encoder_delay_steps=100,
         ),
+        init_from="runs/nano_glyphs",
         steps=4_000,
         out="runs/nano_warm",
         tokenizer="got_jax/assets/nano",

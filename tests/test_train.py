@@ -169,12 +169,15 @@ def test_weights_of_a_run_start_another_with_larger_pictures(tmp_path):
         train(run_config(tmp_path / "wide", model=wider, init_from=str(tmp_path / "small")), progress=False)
 
 
-def test_resized_positions_interpolate(tiny, tiny_params):
+def test_resized_positions(tiny, tiny_params):
     larger = dataclasses.replace(tiny, encoder=dataclasses.replace(tiny.encoder, image_px=192))
     resized = resize_pictures(tiny_params, tiny, larger)
     assert jax.tree.map(jnp.shape, resized) == jax.tree.map(lambda x: x.shape, abstract_params(larger))
     old, new = (p["encoder"]["groups"] for p in (tiny_params, resized))
     np.testing.assert_array_equal(old["windowed"]["attn"]["rel_pos_h"], new["windowed"]["attn"]["rel_pos_h"])
+    np.testing.assert_array_equal(old["global"]["attn"]["rel_pos_w"], new["global"]["attn"]["rel_pos_w"][:, 12:-12])
+    back = resize_pictures(resized, larger, tiny)["encoder"]["groups"]["global"]["attn"]["rel_pos_w"]
+    np.testing.assert_array_equal(back, old["global"]["attn"]["rel_pos_w"])
     flat = jax.tree.map(jnp.ones_like, tiny_params)
     np.testing.assert_allclose(resize_pictures(flat, tiny, larger)["encoder"]["pos_embed"], 1.0, rtol=1e-5)
     assert resize_pictures(tiny_params, tiny, tiny) is tiny_params
@@ -236,7 +239,7 @@ def test_an_unwritable_output_is_refused(tmp_path):
         read_weights(tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["nano_warm", "nano_text"])
+@pytest.mark.parametrize("name", ["nano_glyphs", "nano_warm", "nano_text"])
 def test_committed_configs_load(name):
     assert load_config(ROOT / "configs" / f"{name}.py").model.tokenizer == "sentencepiece"
 

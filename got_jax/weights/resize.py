@@ -1,4 +1,4 @@
-"""Weights for pictures of another size: position tables are interpolated, everything else stays."""
+"""Weights for pictures of another size, at the same size of letters: position tables change, everything else stays."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from got_jax.errors import require
 def resize_pictures(params: dict, old: GotConfig, new: GotConfig) -> dict:
     """Parameters of `old` made to fit `new`, which may differ in `encoder.image_px` and in fields that hold no weights.
 
-    Absolute positions are interpolated over the grid (bicubic), the relative positions of global blocks along their
-    length (linear, as SAM's image encoder does for other sizes).
+    Absolute positions are interpolated over the grid (bicubic). Relative positions of global blocks keep their
+    offsets, since a letter stays as large as it was: the table is cut, or its ends are repeated. (SAM interpolates
+    them, because there the same picture is shown larger.)
 
     Raises:
         GotError: when another field that shapes weights differs.
@@ -40,7 +41,8 @@ def resize_pictures(params: dict, old: GotConfig, new: GotConfig) -> dict:
         if names[-1] == "pos_embed":
             return jax.image.resize(leaf, (side, side, leaf.shape[-1]), "bicubic", antialias=False)
         if "global" in names and names[-1] in ("rel_pos_h", "rel_pos_w"):
-            return jax.image.resize(leaf, (leaf.shape[0], cells, leaf.shape[-1]), "linear", antialias=False)
+            more = (cells - leaf.shape[1]) // 2
+            return jnp.pad(leaf, ((0, 0), (more, more), (0, 0)), "edge") if more > 0 else leaf[:, -more : more or None]
         return jnp.asarray(leaf)
 
     return jax.tree_util.tree_map_with_path(resized, params)

@@ -179,13 +179,14 @@ def override_all(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
     from got_jax.train.config import override
 
     words = iter(rest)
+    changes: dict[str, str] = {}
     for word in words:
         require(word.startswith("--"), f"argument '{word}' is no override; write --field.path value.")
         name, equals, value = word[2:].partition("=")
         value = value if equals else next(words, None)
         require(value is not None, f"override --{name} has no value; write --{name} value.")
-        config = override(config, name.replace("-", "_"), value)  # type: ignore[arg-type]
-    return config
+        changes[name.replace("-", "_")] = value  # type: ignore[assignment]
+    return override(config, changes)
 
 
 def _flatten(prefix: str, value: object) -> list[str]:

@@ -246,10 +246,12 @@ def test_committed_configs_load(name):
 
 def test_overrides(tmp_path):
     config = run_config(tmp_path)
-    assert override(config, "optimizer.lr", "2e-4").optimizer.lr == 2e-4
-    assert override(config, "data.held_out.line_chars", "[5, 9]").data.held_out.line_chars == (5, 9)
-    assert override(config, "data.held_out.effects", "true").data.held_out.effects is True
-    assert override(config, "out", "elsewhere").out == "elsewhere"
+    assert override(config, {"optimizer.lr": "2e-4"}).optimizer.lr == 2e-4
+    assert override(config, {"data.held_out.line_chars": "[5, 9]"}).data.held_out.line_chars == (5, 9)
+    assert override(config, {"data.held_out.effects": "true"}).data.held_out.effects is True
+    assert override(config, {"out": "elsewhere"}).out == "elsewhere"
+    together = override(config, {"model.encoder.depth": "6", "model.encoder.global_every": "3"})
+    assert (together.model.encoder.depth, together.model.encoder.global_every) == (6, 3)
     for path, value, says in (
         ("optimizer.speed", "1", "names no field of OptimizerConfig; it has lr, "),
         ("steps.more", "1", "names no field of int"),
@@ -262,7 +264,7 @@ def test_overrides(tmp_path):
         ("steps", "0", "at least 1"),
     ):
         with pytest.raises(GotError, match=says):
-            override(config, path, value)
+            override(config, {path: value})
 
 
 def test_config_files_that_are_none_are_refused(tmp_path):

@@ -73,21 +73,32 @@ def load_config(path: Path) -> TrainConfig:
     return made
 
 
-def override(config: Any, path: str, text: str) -> Any:
-    """`config` with the field at a dotted path set to the value that `text` spells (numbers, words, JSON lists).
+def override(config: Any, changes: dict[str, str]) -> Any:
+    """`config` with the fields at dotted paths set to the values that texts spell (numbers, words, JSON lists).
+
+    All changes of a group are made at once, so fields that must fit each other can be changed together.
 
     Raises:
-        GotError: when the path names no field, or the text is not of the field's type.
+        GotError: when a path names no field, or a text is not of its field's type.
     """
-    name, _, rest = path.partition(".")
     group: Any = config if dataclasses.is_dataclass(config) else None
     fields = [f.name for f in dataclasses.fields(group)] if group else []
-    require(name in fields, f"override '{path}' names no field of {type(config).__name__}; it has {', '.join(fields)}.")
-    old = getattr(group, name)
-    if not rest:
-        require(not dataclasses.is_dataclass(old), f"override '{path}' names a group; name one field of it.")
-    value = override(old, rest, text) if rest else _parse(old, text, path)
-    return dataclasses.replace(group, **{name: value})
+    values: dict[str, Any] = {}
+    deeper: dict[str, dict[str, str]] = {}
+    for path, text in changes.items():
+        name, _, rest = path.partition(".")
+        require(
+            name in fields,
+            f"override '{path}' names no field of {type(config).__name__}; it has {', '.join(fields)}.",
+        )
+        if rest:
+            deeper.setdefault(name, {})[rest] = text
+        else:
+            old = getattr(group, name)
+            require(not dataclasses.is_dataclass(old), f"override '{path}' names a group; name one field of it.")
+            values[name] = _parse(old, text, path)
+    values |= {name: override(getattr(group, name), rest) for name, rest in deeper.items()}
+    return dataclasses.replace(group, **values)
 
 
 def _parse(old: Any, text: str, path: str) -> Any:

@@ -4,7 +4,7 @@
     got-jax train configs/nano_text.py                        # (re)start; `make train` runs both
     got-jax train configs/nano_text.py --init_from got_jax/assets/nano   # from the shipped weights
 
-About 14 pictures a second on 2 CPU cores (python -m eval.trainstep configs/nano_text.py).
+About 12 pictures a second on 2 CPU cores (python -m eval.trainstep configs/nano_text.py).
 """
 
 from got_jax.config import got_nano

@@ -20,8 +20,8 @@ lint: .venv/.dev ## format, lint and types
 TUNED := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4000000000:glibc.malloc.trim_threshold=8000000000
 
 train: .venv/.dev ## (re)start the training of the shipped model
-	$(TUNED) $(BIN)/got-jax train configs/nano_glyphs.py
-	$(TUNED) $(BIN)/got-jax train configs/nano_warm.py
+	$(TUNED) $(BIN)/got-jax train configs/nano_letters.py
+	$(TUNED) $(BIN)/got-jax train configs/nano_words.py
 	$(TUNED) $(BIN)/got-jax train configs/nano_text.py
 
 golden: .venv/.core ## rewrite the texts that tests expect of the demo, after a new training

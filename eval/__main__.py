@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m eval",
         description="Evaluates a model.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n  python -m eval synth\n  python -m eval synth --config configs/nano_warm.py\n"
+        epilog="examples:\n  python -m eval synth\n  python -m eval synth --config configs/nano_words.py\n"
         "  python -m eval synth --model my_model --out out/",
     )
     parser.add_argument("suite", choices=["synth"], help="synth: slices in fonts and of texts that training never sees")

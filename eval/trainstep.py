@@ -31,13 +31,21 @@ def measure(config: TrainConfig) -> str:
     tokenizer = load_tokenizer(config.model.tokenizer, Path(config.tokenizer))
     data = config.data
     source = BatchSource(
-        data.engine, tokenizer, config.model, 0, data.pictures, data.row_tokens, data.rows_multiple, 10**9
+        data.engine,
+        tokenizer,
+        config.model,
+        0,
+        data.pictures,
+        data.row_tokens,
+        data.rows_multiple,
+        10**9,
+        config.losses.letters,
     )
     batch = source[10**6]
     mesh = make_mesh(config.mesh)
     optimizer = make_optimizer(config.optimizer, 1000)
-    state = init_state(config.model, optimizer, 0, mesh)
-    step = make_step(config.model, optimizer, mesh)
+    state = init_state(config.model, optimizer, 0, mesh, losses=config.losses)
+    step = make_step(config.model, optimizer, mesh, config.losses)
     placed = jax.device_put(batch, batch_sharding(mesh))
     seconds = []
     for _ in range(STEPS + 1):

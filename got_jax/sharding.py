@@ -65,7 +65,9 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None =
 def shardings(boxed: Any, mesh: Mesh) -> Any:
     """Shardings of a tree of abstract parameters that carry logical names (leaves: `NamedSharding`)."""
 
-    def leaf(value: Any) -> NamedSharding:
+    def leaf(value: Any) -> Any:
+        if isinstance(value, nn.Partitioned) and not jax.tree.leaves(value.value):
+            return value.value  # the optimizer keeps nothing for this parameter
         names = value.names if isinstance(value, nn.Partitioned) else ()
         shape = value.unbox().shape if isinstance(value, nn.Partitioned) else value.shape
         spec: list[str | None] = []

@@ -18,7 +18,7 @@ from got_jax.data.example import Example
 from got_jax.errors import require
 from pipelines import corpora, fonts
 from pipelines.paper import photograph, to_png
-from pipelines.typeset import Line, break_lines, coverage, place, shifted
+from pipelines.typeset import Line, break_lines, coverage, place, place_letters, shifted
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Documents:
             learns to look rather than to guess.
         ramp: over the first so many indices the slices grow from one short line to the full limits, and more and more
             of them get effects (0 = no ramp).
-        effects: whether paper, scanner and screen leave their traces.
+        effects: share of pictures on which paper, scanner and screen leave their traces.
     """
 
     split: str = "train"
@@ -55,7 +55,7 @@ class Documents:
     tight: float = 0.15
     scrambled: float = 0.2
     ramp: int = 0
-    effects: bool = True
+    effects: float = 1.0
 
     def __post_init__(self) -> None:
         weights = (self.pages, self.paragraphs, self.lines)
@@ -84,11 +84,12 @@ class Documents:
         ink = coverage(lines, width, height)
         screen = font.face.kind == "mono" and rng.random() < 0.5
         meta: dict = {"engine": "documents", "kind": kind, "font": font.face.name, "lines": len(lines)}
-        if self.effects and rng.random() < self._ease(index):
+        if rng.random() < self.effects * self._ease(index):
             picture, meta["effects"] = photograph(ink, rng, screen)
         else:
             picture, _ = photograph(ink, np.random.default_rng(0), screen=True)
-        return Example((to_png(picture),), prompts.PLAIN, "\n".join(line.text for line in lines), meta)
+        letters = place_letters(lines, width, height, meta.get("effects", {}).get("skew_degrees", 0.0))
+        return Example((to_png(picture),), prompts.PLAIN, "\n".join(line.text for line in lines), meta, letters)
 
     def _ease(self, index: int) -> float:
         return 1.0 if index >= self.ramp else index / self.ramp

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import UInt8
 
+from got_jax.data.example import Letters
 from pipelines.fonts import Face, Typeface, typeface
 
 
@@ -80,6 +81,33 @@ def place(
         start += slack if align == "right" else slack / 2
     xs = start + np.concatenate([[0.0], np.cumsum(np.add(advances, gap))[:-1]])
     return Line(tuple(words), tuple(float(x) for x in xs), baseline_px, size_px, font.face)
+
+
+def place_letters(lines: Iterable[Line], width_px: int, height_px: int, skew_degrees: float = 0.0) -> Letters:
+    """The characters of the lines with their boxes: each as wide as it advances, from cap height to below the baseline.
+
+    Args:
+        skew_degrees: how far the picture was turned after it was set, counter-clockwise about its middle. Boxes move
+            and stay upright.
+    """
+    text: list[str] = []
+    boxes: list[tuple[float, float, float, float]] = []
+    for line in lines:
+        font, size = typeface(line.face), line.size_px
+        top, bottom = line.baseline_px - 0.75 * size, line.baseline_px + 0.15 * size
+        for x, word in zip(line.x_px, line.words, strict=True):
+            for character in word:
+                right = x + font.advances[character] * size
+                text.append(character)
+                boxes.append((x, top, right, bottom))
+                x = right
+    placed = np.array(boxes, np.float32).reshape(-1, 2, 2)
+    middle = placed.mean(1)
+    from_centre = middle - np.array([width_px / 2, height_px / 2], np.float32)
+    cos, sin = np.cos(np.radians(skew_degrees)), np.sin(np.radians(skew_degrees))
+    turned = from_centre @ np.array([[cos, -sin], [sin, cos]], np.float32)
+    placed = (placed + (turned - from_centre)[:, None]) / np.array([width_px, height_px], np.float32)
+    return Letters("".join(text), placed.reshape(-1, 4))
 
 
 @functools.lru_cache(maxsize=256)

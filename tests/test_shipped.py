@@ -48,7 +48,7 @@ def test_demo_reads_the_samples():
 @pytest.mark.slow
 def test_held_out_error_is_what_the_card_says(nano):
     """On the first 60 of the 500 pictures of a row of the card; near its figure, with room for so few."""
-    argv = [sys.executable, "-m", "eval", "synth", "--config", "configs/nano_warm.py", "--examples", "60"]
+    argv = [sys.executable, "-m", "eval", "synth", "--config", "configs/nano_words.py", "--examples", "60"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     measured = float(re.search(r"^all .*? ([\d.]+)%", done.stdout, re.MULTILINE)[1])  # type: ignore[index]
     card = (NANO / "README.md").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from got_jax import images, prompts
 from got_jax.config import GotConfig
 from got_jax.data.example import Example
+from got_jax.data.letters import LetterLabels, letter_labels
 from got_jax.errors import require
 from got_jax.tokenizers import Tokenizer
 
@@ -31,6 +32,7 @@ class Batch(NamedTuple):
     is_image: Bool[np.ndarray, "B L"]
     images: UInt8[np.ndarray, "N H W 3"]
     image_rows: Int[np.ndarray, "N"]
+    letters: LetterLabels | None = None  # for the letters lesson
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,20 @@ class Sample:
     prompt: list[int]
     answer: list[int]
     pictures: tuple[UInt8[np.ndarray, "H W 3"], ...]
+    letters: LetterLabels | None = None
 
     @property
     def length(self) -> int:
         return len(self.prompt) + len(self.answer) - 1  # the last token is only a target
 
 
-def encode_example(example: Example, tokenizer: Tokenizer, config: GotConfig) -> Sample:
-    """Tokens and pixels of an example, by the rules of `prompts` and `images`."""
+def encode_example(example: Example, tokenizer: Tokenizer, config: GotConfig, letters: bool = False) -> Sample:
+    """Tokens and pixels of an example by the rules of `prompts` and `images`; `letters`: with labels of its letters."""
     side = config.encoder.image_px
     pictures = tuple(images.to_square(images.decode(data, "example"), side) for data in example.images)
     prompt = prompts.prompt_ids(tokenizer, example.prompt, config.encoder.image_tokens, len(pictures))
-    return Sample(prompt, prompts.answer_ids(tokenizer, example.text), pictures)
+    labels = letter_labels(example.letters, tokenizer, config.encoder.grid) if letters and example.letters else None
+    return Sample(prompt, prompts.answer_ids(tokenizer, example.text), pictures, labels)
 
 
 def pack(
@@ -98,6 +102,10 @@ def pack(
         images=np.zeros((pictures, image_px, image_px, 3), np.uint8),
         image_rows=np.full(pictures, b, np.int32),
     )
+    labelled = [sample.letters for row in rows for sample in row if sample.letters]
+    if labelled:  # pictures without labels, and the padding, count as blank paper
+        empty = lambda like: np.zeros((pictures, *like.shape), like.dtype)
+        batch = batch._replace(letters=LetterLabels(*map(empty, labelled[0])))
     image = 0
     for r, row in enumerate(rows):
         start = 0
@@ -113,6 +121,8 @@ def pack(
             for picture in sample.pictures:
                 batch.images[image] = picture
                 batch.image_rows[image] = r
+                if batch.letters and sample.letters:
+                    batch.letters.patches[image], batch.letters.cells[image] = sample.letters
                 image += 1
     np.equal(batch.tokens, image_pad, out=batch.is_image)
     batch.is_image[batch.segments == 0] = False

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+
+class Letters(NamedTuple):
+    """Where each visible character of a picture stands, in reading order."""
+
+    text: str  # n characters, none of them a space
+    boxes: Float[np.ndarray, "n 4"]  # left, top, right, bottom in shares of the picture's width and height
 
 
 @dataclass(frozen=True)
@@ -14,6 +24,7 @@ class Example:
     prompt: str  # e.g. prompts.PLAIN
     text: str
     meta: dict[str, Any] = field(default_factory=dict)
+    letters: Letters | None = None  # of the only picture, where the engine knows them
 
 
 class Engine(Protocol):

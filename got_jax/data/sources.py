@@ -29,7 +29,7 @@ class BatchSource:
     Attributes:
         pictures: examples, and pictures, of a batch.
         row_tokens, rows_multiple: see `pack`.
-        steps: number of batches.
+        steps: number of batches. letters: whether batches carry labels for the letters lesson.
     """
 
     engine: Engine
@@ -40,6 +40,7 @@ class BatchSource:
     row_tokens: int
     rows_multiple: int
     steps: int
+    letters: bool = False
 
     def __len__(self) -> int:
         return self.steps
@@ -56,7 +57,7 @@ class BatchSource:
         for index in range(step * self.pictures, (step + 1) * self.pictures):
             try:
                 example = self._example(index)
-                sample = encode_example(example, self.tokenizer, self.config)
+                sample = encode_example(example, self.tokenizer, self.config, self.letters)
             except GotError as err:
                 log.warning("example (seed %d, index %d) is left out: %s", self.seed, index, err)
                 continue

@@ -69,7 +69,7 @@ def place_images(
 
 
 class Got(nn.Module):
-    """The model. `apply(params, ..., method=...)` with one of `__call__`, `encode`, `step`, `logits`."""
+    """The model. `apply(params, ..., method=...)` with one of its methods."""
 
     config: GotConfig
 
@@ -84,9 +84,17 @@ class Got(nn.Module):
     def compute_dtype(self) -> jnp.dtype:
         return jnp.dtype(self.config.dtype)
 
+    def grid(self, images: UInt8[Array, "N H W 3"]) -> Float[Array, "N grid grid C"]:
+        """Pictures -> the neck's features of each patch."""
+        return self.encoder(normalise_pixels(images, self.compute_dtype))
+
+    def connect(self, grid: Float[Array, "N grid grid C"]) -> Float[Array, "N T D"]:
+        """Features of patches -> tokens for the decoder."""
+        return self.connector(grid)
+
     def encode(self, images: UInt8[Array, "N H W 3"]) -> Float[Array, "N T D"]:
         """Pictures -> tokens for the decoder."""
-        return self.connector(self.encoder(normalise_pixels(images, self.compute_dtype)))
+        return self.connector(self.grid(images))
 
     def embed(
         self,
@@ -108,7 +116,19 @@ class Got(nn.Module):
         segments: Int[Array, "B L"],
     ) -> Float[Array, "B L D"]:
         """Final hidden states of whole rows (training, parity); `logits` turns them into scores."""
-        x = self.embed(tokens, is_image, self.encode(images), image_rows)
+        return self.read(tokens, is_image, self.encode(images), image_rows, positions, segments)
+
+    def read(
+        self,
+        tokens: Int[Array, "B L"],
+        is_image: Bool[Array, "B L"],
+        features: Float[Array, "N T D"],
+        image_rows: Int[Array, "N"],
+        positions: Int[Array, "B L"],
+        segments: Int[Array, "B L"],
+    ) -> Float[Array, "B L D"]:
+        """The same from the pictures' tokens."""
+        x = self.embed(tokens, is_image, features, image_rows)
         return self.decoder(x, positions, causal_mask(segments))[0]
 
     def step(

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from got_jax.config import read_config
 from got_jax.errors import require
 from got_jax.tokenizers import load_tokenizer
-from got_jax.train.step import TrainState
+from got_jax.train.step import PARTS, TrainState
 from got_jax.weights.store import CONFIG, Model
 from got_jax.weights.torch_folders import read_folder
 
@@ -38,13 +38,13 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
     return TrainState(**manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(target)))
 
 
-def read_weights(folder: Path) -> Model:
-    """A model folder, or the newest checkpoint of a run's folder."""
+def read_weights(folder: Path, heads: bool = False) -> Model:
+    """A model folder, or the newest checkpoint of a run's folder; `heads`: with what only training uses."""
     require(folder.is_dir(), f"{folder} does not exist; give a run's folder or a model folder.")
-    return read_run(folder) if (folder / CHECKPOINTS).is_dir() else read_folder(folder)
+    return read_run(folder, heads) if (folder / CHECKPOINTS).is_dir() else read_folder(folder)
 
 
-def read_run(folder: Path) -> Model:
+def read_run(folder: Path, heads: bool = False) -> Model:
     """Config, newest parameters and tokenizer of a run's folder.
 
     Raises:
@@ -61,4 +61,5 @@ def read_run(folder: Path) -> Model:
         dict(stored.item_metadata.tree),  # type: ignore[union-attr]
     )
     state = manager.restore(step, args=ocp.args.StandardRestore(target))
-    return Model(config, state["params"], load_tokenizer(config.tokenizer, folder))
+    params = {part: value for part, value in state["params"].items() if heads or part in PARTS}
+    return Model(config, params, load_tokenizer(config.tokenizer, folder))

@@ -15,6 +15,7 @@ from got_jax.data.example import Engine
 from got_jax.errors import GotError, require
 from got_jax.sharding import MeshConfig
 from got_jax.train.optimizer import OptimizerConfig
+from got_jax.train.step import LossConfig
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class TrainConfig:
     out: str
     tokenizer: str
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     init_from: str = ""
     seed: int = 0

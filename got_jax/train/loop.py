@@ -60,7 +60,7 @@ def train(config: TrainConfig, progress: bool = True) -> TrainState:
     state = _start(config, optimizer, mesh, manager)
     start = int(state.step)
 
-    step = make_step(config.model, optimizer, mesh)
+    step = make_step(config.model, optimizer, mesh, config.losses)
     source = BatchSource(
         config.data.engine,
         tokenizer,
@@ -70,6 +70,7 @@ def train(config: TrainConfig, progress: bool = True) -> TrainState:
         config.data.row_tokens,
         int(np.lcm(config.data.rows_multiple, ways)),
         config.steps,
+        config.losses.letters,
     )
     bar = tqdm(total=config.steps, initial=start, disable=not progress, unit="step", dynamic_ncols=True)
     shown: dict[str, str] = {}
@@ -116,10 +117,10 @@ def train(config: TrainConfig, progress: bool = True) -> TrainState:
 def _start(config: TrainConfig, optimizer, mesh, manager) -> TrainState:
     """The newest checkpoint of the run, else a state with fresh weights or those of `init_from`."""
     if manager.latest_step() is not None:
-        like = init_state(config.model, optimizer, config.seed, mesh)
+        like = init_state(config.model, optimizer, config.seed, mesh, losses=config.losses)
         return checkpoints.restore(manager, like)
     params = None
     if config.init_from:
-        stored = checkpoints.read_weights(Path(config.init_from))
+        stored = checkpoints.read_weights(Path(config.init_from), heads=True)
         params = resize_pictures(stored.params, stored.config, config.model)
-    return init_state(config.model, optimizer, config.seed, mesh, params)
+    return init_state(config.model, optimizer, config.seed, mesh, params, config.losses)

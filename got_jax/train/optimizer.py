@@ -1,15 +1,12 @@
-"""AdamW with clipping, warm-up and cosine decay (GOT paper section 3; LAVIS' warm-up for stage 1)."""
+"""AdamW, or Muon for matrices; clipping, warm-up and cosine decay (GOT paper section 3; LAVIS' warm-up for stage 1)."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from optax.contrib import MuonDimensionNumbers, muon
 
 from got_jax.errors import require
 
@@ -22,14 +19,14 @@ class OptimizerConfig:
     """`lr` is the peak; it falls to `lr * final` at the last step. Norms, biases and position tables do not decay.
 
     Attributes:
-        full_lr_inputs: a matrix with more inputs than this learns slower in proportion (0: all learn alike, as the
-            released models did). Adam moves every weight by the learning rate, so the same blank paper in every
-            picture adds up over a 3x3 convolution's inputs; at 1e-3 that drowns the text within ten steps.
-        encoder_delay_steps: encoder and connector rest for so many steps, then warm up. A decoder that starts from
-            nothing learns the frequencies of words first, and would bend the pictures' tokens to that end.
+        muon_lr: peak rate of Muon for matrices and convolutions, with AdamW for everything else; 0 = AdamW for all,
+            as the released models were trained. Muon moves every direction of a matrix alike. From random weights
+            that is what lets the encoder learn letters at all: nearly all of every picture is the same blank paper,
+            and under Adam that one direction takes most of each step (docs/nano.md has the measurements).
     """
 
     lr: float = 1e-4
+    muon_lr: float = 0.0
     final: float = 0.0
     warmup_steps: int = 500
     weight_decay: float = 0.0
@@ -37,57 +34,53 @@ class OptimizerConfig:
     b2: float = 0.999
     eps: float = 1e-8
     clip_norm: float = 1.0
-    full_lr_inputs: int = 0
-    encoder_delay_steps: int = 0
 
     def __post_init__(self) -> None:
         require(self.lr > 0, f"optimizer.lr is {self.lr}, but it must be above 0.")
+        require(self.muon_lr >= 0, f"optimizer.muon_lr is {self.muon_lr}; it must be above 0, or 0 for AdamW alone.")
         require(self.warmup_steps >= 0, f"optimizer.warmup_steps is {self.warmup_steps}; it must be 0 or more.")
         require(self.clip_norm > 0, f"optimizer.clip_norm is {self.clip_norm}, but it must be above 0.")
 
 
-def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Linear from 0 to `lr`, then a half cosine to `lr * final` at step `steps`."""
+def schedule(config: OptimizerConfig, steps: int, peak: float | None = None) -> optax.Schedule:
+    """Linear from 0 to `peak` (default `lr`), then a half cosine to `peak * final` at step `steps`."""
+    peak = config.lr if peak is None else peak
     warmup = min(config.warmup_steps, max(0, steps - 1))
-    return optax.warmup_cosine_decay_schedule(
-        0.0 if warmup else config.lr, config.lr, warmup, steps, config.lr * config.final
-    )
+    return optax.warmup_cosine_decay_schedule(0.0 if warmup else peak, peak, warmup, steps, peak * config.final)
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """The update rule for a run of `steps` steps."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            schedule(config, steps), config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decays
-        ),
-        slow_down_wide(config.full_lr_inputs),
-        delay_encoder(config.encoder_delay_steps, config.warmup_steps),
-    )
+    c = config
+    if c.muon_lr:
+        rule = muon(
+            schedule(c, steps, c.muon_lr),
+            weight_decay=c.weight_decay,
+            weight_decay_mask=decays,
+            adam_b1=c.b1,
+            adam_b2=c.b2,
+            adam_learning_rate=schedule(c, steps),
+            muon_weight_dimension_numbers=matrices,  # type: ignore[arg-type]
+        )
+    else:
+        rule = optax.adamw(schedule(c, steps), c.b1, c.b2, c.eps, weight_decay=c.weight_decay, mask=decays)
+    return optax.chain(optax.clip_by_global_norm(c.clip_norm), rule)
 
 
-def delay_encoder(steps: int, warmup: int) -> optax.GradientTransformation:
-    """Scales the updates of encoder and connector by 0 for `steps` steps, then linearly up to 1."""
+def matrices(params: dict) -> dict:
+    """Which axes of each parameter are a matrix's inputs and outputs, for Muon; None: left to Adam.
 
-    def update(updates: dict, count: Int[Array, ""], _: Any = None) -> tuple[dict, Int[Array, ""]]:
-        share = jnp.clip((count - steps) / max(warmup, 1), 0.0, 1.0)
-        rest = lambda tree: jax.tree.map(lambda leaf: leaf * share, tree)
-        if steps:
-            updates = {name: part if name == "decoder" else rest(part) for name, part in updates.items()}
-        return updates, count + 1
+    Leading axes count layers. A convolution is the matrix that it is as a product. The heads of the letters lesson are
+    classifiers, so they are Adam's.
+    """
 
-    return optax.GradientTransformation(lambda _: jnp.zeros((), jnp.int32), update)  # type: ignore[arg-type]
+    def spec(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
+        last, name = leaf.ndim - 1, _name(path)
+        if path[0].key == "letters" or name not in KERNELS:
+            return None
+        return MuonDimensionNumbers((last - 3, last - 2, last - 1) if name in CONVOLUTIONS else last - 1, last)
 
-
-def slow_down_wide(inputs: int) -> optax.GradientTransformation:
-    """Scales the update of every matrix with more than `inputs` inputs by inputs / its own (0: leaves all alone)."""
-
-    def scale(path: tuple, update: jax.Array) -> jax.Array:
-        kernel = _name(path) in KERNELS
-        wide = math.prod(update.shape[-4:-1] if _name(path) in CONVOLUTIONS else update.shape[-2:-1])
-        return update * (inputs / wide) if inputs and kernel and wide > inputs else update
-
-    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))
+    return jax.tree_util.tree_map_with_path(spec, params)
 
 
 def decays(params: dict) -> dict:

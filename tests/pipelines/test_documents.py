@@ -8,6 +8,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pymupdf
@@ -183,3 +184,52 @@ def test_impossible_settings_are_refused(options, says):
 def test_an_unknown_split_is_refused():
     with pytest.raises(GotError, match="corpus set 'test' is unknown|no font is test"):
         Documents(split="test").example(0, 0)
+
+
+def test_letters_stand_where_they_are_drawn():
+    """Each box is what MuPDF reports for that character, and follows the picture when it is turned."""
+    face = fonts.choose("train", "serif", "normal")[0]
+    font = fonts.typeface(face)
+    lines = [
+        typeset.place(words, font, 20.0, 15, 200, y, "justify") for words, y in ((["Hat", "and"], 40), (["up"], 90))
+    ]
+    letters = typeset.place_letters(lines, 300, 120)
+    assert letters.text == "Hatandup"
+    document = pymupdf.open()
+    page = document.new_page(width=300, height=120)
+    writer = pymupdf.TextWriter(page.rect)
+    for line in lines:
+        for x, word in zip(line.x_px, line.words, strict=True):
+            writer.append((x, line.baseline_px), word, font=typeset._mupdf_font(face), fontsize=20)
+    writer.write_text(page)
+    blocks: Any = page.get_text("rawdict")["blocks"]  # type: ignore[index]
+    found = [
+        (c["c"], c["bbox"], c["origin"])
+        for block in blocks
+        for line in block["lines"]
+        for span in line["spans"]
+        for c in span["chars"]
+        if c["c"] != " "
+    ]
+    assert "".join(c for c, _, _ in found) == letters.text
+    for (_, box, origin), (left, top, right, bottom) in zip(found, letters.boxes, strict=True):
+        assert left * 300 == pytest.approx(box[0], abs=0.1)
+        assert right * 300 == pytest.approx(box[2], abs=0.1)
+        assert top * 120 < origin[1] < bottom * 120
+        assert (bottom - top) * 120 == pytest.approx(18)
+
+    point = Image.new("L", (300, 120))
+    middle = (letters.boxes[0, :2] + letters.boxes[0, 2:]) / 2 * [300, 120]
+    x, y = (round(float(v)) for v in middle)
+    point.paste(255, (x - 1, y - 1, x + 2, y + 2))
+    turned = np.argwhere(np.asarray(point.rotate(4)) > 128).mean(0)[::-1]
+    skewed = typeset.place_letters(lines, 300, 120, skew_degrees=4).boxes[0]
+    np.testing.assert_allclose((skewed[:2] + skewed[2:]) / 2 * [300, 120], turned, atol=1.5)
+
+
+def test_examples_name_every_letter_of_their_text():
+    for index in range(20):
+        example = Documents().example(2, index)
+        assert example.letters is not None
+        assert example.letters.text == "".join(example.text.split())
+        assert example.letters.boxes.shape == (len(example.letters.text), 4)

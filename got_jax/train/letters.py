@@ -1,0 +1,76 @@
+"""The letters lesson: the encoder learns from where each character stands, before and while the decoder learns to read.
+
+A model from random weights gets almost nothing from the answer alone: the decoder does not know where to look, and so
+the encoder is never told what was wrong. Synthetic pages know where their letters are. Two linear classifiers, dropped
+with the training state, name the letter on each patch (from the neck's features) and the letters in each cell of 4 x 4
+patches in reading order (from the token that the decoder sees). GOT itself started from pretrained encoders instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from got_jax.config import GotConfig
+from got_jax.data.letters import CELL_LETTERS, NOTHING, LetterLabels
+from got_jax.errors import require
+from got_jax.models.layers import Linear
+
+
+class LetterHeads(nn.Module):
+    """The two classifiers: (patch features, image tokens) -> scores of every class."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(
+        self, grid: Float[Array, "N grid grid C"], tokens: Float[Array, "N T D"]
+    ) -> tuple[Float[Array, "N grid grid V"], Float[Array, "N T 12 V"]]:
+        patches = Linear(self.classes, ("neck", "vocab"), name="patches")(grid)
+        cells = Linear(CELL_LETTERS * self.classes, ("embed", "vocab"), name="cells")(tokens)
+        return patches, cells.reshape(*tokens.shape[:2], CELL_LETTERS, self.classes)
+
+
+def init_heads(config: GotConfig, key: Array, boxed: bool = False) -> dict:
+    """Fresh parameters of the heads of a model."""
+    e = config.encoder
+    heads = LetterHeads(config.decoder.vocab_size)
+    grid = jnp.zeros((1, e.grid, e.grid, e.neck_width))
+    params: Any = heads.init(key, grid, jnp.zeros((1, e.image_tokens, config.decoder.width)))["params"]
+    return params if boxed else nn.unbox(params)
+
+
+def letter_losses(
+    params: dict, grid: Float[Array, "N grid grid C"], tokens: Float[Array, "N T D"], labels: LetterLabels
+) -> dict[str, Float[Array, ""]]:
+    """Mean cross-entropy of patches and of cells, and the share of letters that are named rightly.
+
+    In a cell the places up to the first empty one count: its letters and where they end.
+    """
+    classes = params["patches"]["bias"].shape[0]
+    scores: Any = LetterHeads(classes).apply({"params": params}, grid, tokens)
+    patches, cells = scores
+    of_patches = optax.softmax_cross_entropy_with_integer_labels(patches.astype(jnp.float32), labels.patches)
+    of_cells = optax.softmax_cross_entropy_with_integer_labels(cells.astype(jnp.float32), labels.cells)
+    filled = labels.cells != NOTHING
+    asked = jnp.concatenate([jnp.ones_like(filled[..., :1]), filled[..., :-1]], axis=-1)
+    return {
+        "patches": of_patches.mean(),
+        "cells": (of_cells * asked).sum() / asked.sum(),
+        "patch_accuracy": _share(patches.argmax(-1) == labels.patches, labels.patches != NOTHING),
+        "cell_accuracy": _share(cells.argmax(-1) == labels.cells, filled),
+    }
+
+
+def _share(right: Array, counted: Array) -> Array:
+    return (right & counted).sum() / jnp.maximum(counted.sum(), 1)
+
+
+def require_labels(labels: LetterLabels | None) -> LetterLabels:
+    require(labels is not None, "the engine does not know where its letters stand; set losses.patches, .cells to 0.")
+    assert labels is not None
+    return labels

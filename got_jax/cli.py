@@ -78,14 +78,20 @@ def _parser() -> argparse.ArgumentParser:
 
     convert = commands.add_parser(
         "convert",
-        help="turn a training run or a model folder into a model folder",
+        help="turn a training run or a model into a model folder of any layout",
         formatter_class=raw,
-        description="Writes the newest weights of a run, or a model folder's, as a model folder.",
-        epilog="example:\n  got-jax convert runs/nano_text my_model --dtype float16",
+        description="Writes the newest weights of a run, or a model's, as a folder of got-jax (orbax), of transformers "
+        "or of the original repository. What SRC is, its files tell.",
+        epilog="examples:\n  got-jax convert runs/nano_text my_model --dtype float16\n"
+        "  got-jax convert stepfun-ai/GOT-OCR2_0 got_orbax\n"
+        "  got-jax convert got_orbax got_hf --to transformers",
     )
-    convert.add_argument("source", type=Path, metavar="SRC")
+    convert.add_argument("source", metavar="SRC", help="run, model folder of any layout, or hub id")
     convert.add_argument("target", type=Path, metavar="DST")
-    convert.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    convert.add_argument("--to", choices=["orbax", "transformers", "original"], default="orbax", help="default: orbax")
+    convert.add_argument(
+        "--dtype", choices=["float32", "bfloat16", "float16"], help="round the weights (default: as they are stored)"
+    )
 
     info = commands.add_parser(
         "info",
@@ -199,12 +205,16 @@ def _flatten(prefix: str, value: object) -> list[str]:
 
 
 def _convert(args: argparse.Namespace, _: list[str]) -> int:
-    import jax.numpy as jnp
-
+    from got_jax.reader import model_folder
     from got_jax.train.checkpoints import read_weights
     from got_jax.weights.store import write_model
+    from got_jax.weights.torch_write import write_torch_folder
 
-    write_model(args.target, read_weights(args.source), jnp.dtype(args.dtype))
+    model = read_weights(model_folder(args.source), dtype=None)
+    if args.to == "orbax":
+        write_model(args.target, model, args.dtype)
+    else:
+        write_torch_folder(args.target, model, args.to, args.dtype)
     size = sum(p.stat().st_size for p in args.target.rglob("*") if p.is_file())
     print(f"{args.target}: {size / 2**20:.1f} MiB")
     return 0

@@ -7,6 +7,7 @@ print(got.read("page.png").text)
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from got_jax.config import GotConfig, presets
 from got_jax.errors import GotError, require
 from got_jax.generate import DecodeConfig, generate
 from got_jax.tokenizers import Tokenizer
+from got_jax.weights.hub import HUB_ID, hub_folder
 from got_jax.weights.store import CONFIG
 from got_jax.weights.torch_folders import read_folder
 
@@ -167,7 +169,7 @@ def open_picture(source: Source, name: str) -> Image.Image:
 
 
 def load(name: str | Path) -> Reader:
-    """Loads a model: "nano" (shipped with the package), a got-jax, transformers or original folder.
+    """Loads a model: "nano" (shipped with the package), a got-jax, transformers or original folder, or a hub id.
 
     Raises:
         GotError: when there is no such model, or its files are damaged.
@@ -176,7 +178,7 @@ def load(name: str | Path) -> Reader:
 
 
 def model_folder(name: str | Path) -> Path:
-    """The folder of a shipped model or of a path.
+    """The folder of a shipped model, of a path, or of a hub id ("owner/name"; cached by huggingface_hub).
 
     Raises:
         GotError: when there is no such model.
@@ -188,5 +190,7 @@ def model_folder(name: str | Path) -> Path:
         str(name) not in presets(),
         f"'{name}' names a shape, not trained weights; {hint}.",
     )
+    if not folder.exists() and re.fullmatch(HUB_ID, str(name)):
+        return hub_folder(str(name))
     require(folder.is_dir(), f"model '{name}' is unknown; {hint}.")
     return folder

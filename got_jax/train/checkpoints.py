@@ -13,7 +13,7 @@ from got_jax.config import read_config
 from got_jax.errors import require
 from got_jax.tokenizers import load_tokenizer
 from got_jax.train.step import PARTS, TrainState
-from got_jax.weights.store import CONFIG, Model
+from got_jax.weights.store import CONFIG, DType, Model
 from got_jax.weights.torch_folders import read_folder
 
 CHECKPOINTS = "checkpoints"
@@ -38,10 +38,14 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
     return TrainState(**manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(target)))
 
 
-def read_weights(folder: Path, heads: bool = False) -> Model:
-    """A model folder, or the newest checkpoint of a run's folder; `heads`: with what only training uses."""
+def read_weights(folder: Path, heads: bool = False, dtype: DType | None = jnp.float32) -> Model:
+    """A model folder, or the newest checkpoint of a run's folder; `heads`: with what only training uses.
+
+    Args:
+        dtype: what a model folder's parameters come as; None = as they are stored. A run's are float32.
+    """
     require(folder.is_dir(), f"{folder} does not exist; give a run's folder or a model folder.")
-    return read_run(folder, heads) if (folder / CHECKPOINTS).is_dir() else read_folder(folder)
+    return read_run(folder, heads) if (folder / CHECKPOINTS).is_dir() else read_folder(folder, dtype)
 
 
 def read_run(folder: Path, heads: bool = False) -> Model:

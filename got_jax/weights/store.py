@@ -21,6 +21,7 @@ from got_jax.models.got import abstract_params
 from got_jax.tokenizers import Tokenizer, load_tokenizer
 
 PARAMS = "params"
+DType = Any  # what jnp.dtype() takes; jax has no name for it
 CONFIG = "config.json"
 
 
@@ -32,8 +33,8 @@ class Model(NamedTuple):
     tokenizer: Tokenizer
 
 
-def read_model(folder: Path, dtype: jnp.dtype | None = None) -> Model:
-    """Loads a model folder; parameters come as `dtype` (default: float32).
+def read_model(folder: Path, dtype: DType | None = jnp.float32) -> Model:
+    """Loads a model folder; parameters come as `dtype` (None: as they are stored).
 
     Raises:
         GotError: when a file is missing or damaged, or a tensor is missing, unknown or of another shape than the
@@ -49,26 +50,27 @@ def read_model(folder: Path, dtype: jnp.dtype | None = None) -> Model:
     return Model(config, read_params(folder / PARAMS, config, dtype), tokenizer)
 
 
-def read_params(folder: Path, config: GotConfig, dtype: jnp.dtype | None = None) -> dict:
+def read_params(folder: Path, config: GotConfig, dtype: DType | None = jnp.float32) -> dict:
     """The parameters of an orbax folder, checked by name and shape against the config before any is read."""
     require(folder.is_dir(), f"{folder} does not exist; the model folder is incomplete, copy it again.")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    want = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype or jnp.float32, sharding=device), abstract_params(config)
-    )
+    want = abstract_params(config)
     with _quiet(), ocp.StandardCheckpointer() as checkpointer:
         try:
             stored = checkpointer.metadata(folder.resolve()).item_metadata.tree
         except Exception as err:  # orbax raises many kinds for a folder that is none of its own
             raise GotError(f"{folder} is not an orbax checkpoint ({_line(err)}); copy the model again.") from None
         _check(folder, want, stored)
+        want = jax.tree.map(
+            lambda leaf, kept: jax.ShapeDtypeStruct(leaf.shape, dtype or kept.dtype, sharding=device), want, stored
+        )
         try:
             return checkpointer.restore(folder.resolve(), want)
         except Exception as err:
             raise GotError(f"{folder} cannot be read ({_line(err)}); copy the model again.") from None
 
 
-def write_model(folder: Path, model: Model, dtype: jnp.dtype | None = None) -> None:
+def write_model(folder: Path, model: Model, dtype: DType | None = None) -> None:
     """Writes a model folder whole or not at all: it is built beside `folder` and renamed at the end.
 
     Args:

@@ -17,7 +17,7 @@ from got_jax.errors import GotError, require
 from got_jax.models.got import abstract_params
 from got_jax.tokenizers import load_tokenizer
 from got_jax.weights.layouts import LM_HEAD, Entry, entries, from_torch
-from got_jax.weights.store import CONFIG, Model, read_model
+from got_jax.weights.store import CONFIG, DType, Model, read_model
 
 INDEX = "model.safetensors.index.json"
 # transformers 5 names its modules like this in memory; some files are saved that way.
@@ -46,8 +46,11 @@ def layout_of(folder: Path) -> str:
     return kinds[str(kind)]
 
 
-def read_folder(folder: Path, dtype: jnp.dtype | None = None) -> Model:
-    """A model from any of the three kinds of folder; parameters come as `dtype` (default: float32).
+def read_folder(folder: Path, dtype: DType | None = jnp.float32) -> Model:
+    """A model from any of the three kinds of folder.
+
+    Args:
+        dtype: what parameters come as; None = as they are stored.
 
     Raises:
         GotError: when a file or tensor is missing, damaged, of another shape, or not finite.
@@ -60,7 +63,7 @@ def read_folder(folder: Path, dtype: jnp.dtype | None = None) -> Model:
         config = _from_transformers(values) if layout == "transformers" else _from_original(values)
     except KeyError as err:
         raise GotError(f"{folder / CONFIG} has no field {err}; copy it from the checkpoint again.") from None
-    params = _read_params(folder, config, layout, dtype or jnp.dtype(jnp.float32))
+    params = _read_params(folder, config, layout, dtype)
     return Model(config, params, load_tokenizer(config.tokenizer, folder))
 
 
@@ -113,30 +116,43 @@ def _decoder_config(values: dict[str, Any], rope_theta: float) -> DecoderConfig:
     )
 
 
-def _read_params(folder: Path, config: GotConfig, layout: str, dtype: jnp.dtype) -> dict:
+def _read_params(folder: Path, config: GotConfig, layout: str, dtype: DType | None) -> dict:
     """Fills our stacked parameters tensor by tensor, each read when it is needed."""
     wanted = entries(config, layout)
     with ExitStack() as stack:
         get = _open(folder, layout, stack)
         extra = sorted(set(get) - set(wanted) - {LM_HEAD[layout]})
         require(not extra, f"{folder}: tensor {extra[0] if extra else ''} is not part of the {layout} layout.")
-        filled = jax.tree.map(lambda leaf: np.empty(leaf.shape, dtype), abstract_params(config))
+        parts: dict[tuple[str, ...], list[tuple[str, Entry]]] = {}
         for name, entry in wanted.items():
             require(
                 name in get,
                 f"{folder}: tensor {name} of the {layout} layout is missing; shape {list(entry.shape)} was expected.",
             )
-            leaf = filled
-            for part in entry.path:
-                leaf = leaf[part]
-            leaf[entry.index] = from_torch(_checked(folder, name, entry, get[name]()), entry).astype(dtype)  # type: ignore[index]
+            parts.setdefault(entry.path, []).append((name, entry))
+
+        def filled(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+            array: np.ndarray | None = None
+            for name, entry in parts[tuple(part.key for part in path)]:
+                tensor = from_torch(_checked(folder, name, entry, get[name]()), entry)
+                if array is None:
+                    array = np.empty(leaf.shape, dtype or tensor.dtype)
+                require(
+                    dtype is not None or tensor.dtype == array.dtype,
+                    f"{folder}: tensor {name} is {tensor.dtype} where its neighbours are {array.dtype}; give --dtype.",
+                )
+                array[entry.index] = tensor.astype(array.dtype)
+            return jnp.asarray(array)
+
+        params = jax.tree_util.tree_map_with_path(filled, abstract_params(config))
         head = LM_HEAD[layout]
         if head in get:
+            embedding = params["decoder"]["embedding"]
             require(
-                np.array_equal(get[head]().astype(dtype), filled["decoder"]["embedding"]),
+                np.array_equal(get[head]().astype(embedding.dtype), np.asarray(embedding)),
                 f"{folder}: tensor {head} differs from the embedding, but GOT ties them; this is another model.",
             )
-    return jax.tree.map(jnp.asarray, filled)
+    return params
 
 
 def _checked(folder: Path, name: str, entry: Entry, tensor: np.ndarray) -> np.ndarray:

@@ -1,0 +1,203 @@
+"""Folders that got-jax writes: transformers loads them and generates from them; every tensor survives to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import tiny_config
+from PIL import Image
+
+from got_jax import prompts
+from got_jax.cli import main
+from got_jax.config import got_580m
+from got_jax.errors import GotError
+from got_jax.generate import DecodeConfig, generate
+from got_jax.images import to_square
+from got_jax.models.got import init_params
+from got_jax.reader import Reader, load
+from got_jax.tokenizers import QwenTokenizer
+from got_jax.weights.layouts import entries
+from got_jax.weights.store import Model, read_model, write_model
+from got_jax.weights.torch_folders import read_folder
+from got_jax.weights.torch_write import merges, tokenizer_json, write_torch_folder
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+safetensors_numpy = pytest.importorskip("safetensors.numpy")
+TEXTS = (
+    "OCR: ",
+    "Hello, world! It's 1234 o'clock\u00a0\u2014 \\frac{a}{b}\n\n  indented\ttab",
+    "通用光学字符识别 日本語テキスト 한국어 Ελληνικά العربية 🙂🏽",
+    "<|im_end|> \r\n١٢٣ １０ ²³ ǅ",
+)
+
+
+@pytest.fixture(scope="session")
+def qwen():
+    return QwenTokenizer.from_package()
+
+
+@pytest.fixture(scope="session")
+def model(qwen):
+    """Tiny in everything but the vocabulary; weights off their initial zeros."""
+    tiny = tiny_config()
+    config = dataclasses.replace(
+        tiny,
+        tokenizer="qwen",
+        decoder=dataclasses.replace(tiny.decoder, vocab_size=qwen.vocab_size),
+    )
+    config = dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, context_tokens=512))
+    rng = np.random.default_rng(0)
+    params = init_params(config, jax.random.key(0))
+    params = jax.tree.map(lambda p: jnp.asarray(p + rng.normal(0, 0.1, p.shape), jnp.float32), params)
+    return Model(config, params, qwen)
+
+
+def same(a: dict, b: dict) -> None:
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        left, right = np.asarray(left), np.asarray(right)
+        assert left.dtype == right.dtype
+        np.testing.assert_array_equal(left.view(np.uint8), right.view(np.uint8))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_round_trips_keep_every_bit(model, tmp_path, dtype, capsys):
+    params = jax.tree.map(lambda p: p.astype(dtype), model.params)
+    write_model(tmp_path / "a", model._replace(params=params))
+    assert main(["convert", str(tmp_path / "a"), str(tmp_path / "hf"), "--to", "transformers"]) == 0
+    assert main(["convert", str(tmp_path / "hf"), str(tmp_path / "b")]) == 0
+    back = read_model(tmp_path / "b", dtype=None)
+    same(back.params, params)
+    assert back.tokenizer.encode(TEXTS[2]) == model.tokenizer.encode(TEXTS[2])
+    assert back.config.decoder == model.config.decoder
+    assert dataclasses.replace(back.config.encoder, query_block=0) == model.config.encoder
+    assert "MiB" in capsys.readouterr().out
+
+
+def test_transformers_loads_and_reads_what_is_written(model, tmp_path):
+    write_torch_folder(tmp_path / "hf", model, "transformers")
+    processor = transformers.AutoProcessor.from_pretrained(tmp_path / "hf")
+    reference, report = transformers.AutoModelForImageTextToText.from_pretrained(
+        tmp_path / "hf", output_loading_info=True, dtype=torch.float32
+    )
+    assert not report["missing_keys"] and not report["unexpected_keys"], report
+    side = model.config.encoder.image_px
+    assert processor.image_processor.size == {"height": side, "width": side}
+    picture = np.random.default_rng(1).integers(0, 255, (side, side, 3), np.uint8)
+    ids = prompts.prompt_ids(model.tokenizer, prompts.PLAIN, model.config.encoder.image_tokens, 1)
+    pixels = processor.image_processor(Image.fromarray(picture), return_tensors="pt").pixel_values
+    with torch.no_grad():
+        expected = reference.generate(
+            input_ids=torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            pixel_values=pixels,
+            max_new_tokens=12,
+        )[0, len(ids) :].tolist()
+    stops = prompts.stop_ids(model.tokenizer)
+    assert set(reference.generation_config.eos_token_id) == set(stops)
+    pad = model.tokenizer.special[prompts.IMG_PAD]
+    pages = np.stack([picture])
+    [got] = generate(model.config, model.params, [ids], pages, np.zeros(1, np.int32), pad, stops, DecodeConfig(12, 0))
+    assert got.tokens == [token for token in expected if token not in stops]
+    assert isinstance(load(tmp_path / "hf"), Reader)
+
+
+def test_the_written_tokenizer_spells_every_text_alike(qwen, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer_json(qwen)))
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    assert len(fast) == 151_860
+    for text in TEXTS[:3]:
+        assert fast.encode(text) == qwen.encode(text)
+        assert fast.decode(fast.encode(text)) == text
+    for name, i in qwen.special.items():
+        assert fast.convert_tokens_to_ids(name) == i
+
+
+def test_merges_rebuild_the_vocabulary(qwen):
+    """Every token of two bytes and more has one merge, of two tokens of lower rank."""
+    pairs = list(merges(qwen.ranks))
+    assert len(pairs) == sum(len(token) > 1 for token in qwen.ranks)
+    ranks = [qwen.ranks[left + right] for left, right in pairs]
+    assert ranks == sorted(ranks)
+    assert all(
+        max(qwen.ranks[left], qwen.ranks[right]) < rank for (left, right), rank in zip(pairs, ranks, strict=True)
+    )
+
+
+def test_the_original_folder_has_every_released_name(qwen, tmp_path):
+    """One block of each kind at the released widths would take GBs: names and config at full shape, tensors of zeros."""
+    full = got_580m()
+    config = dataclasses.replace(full, decoder=dataclasses.replace(full.decoder, depth=1, mlp_width=24))
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.bfloat16), init_abstract(config))
+    params["encoder"]["neck"]["conv1"]["kernel"] = params["encoder"]["neck"]["conv1"]["kernel"].at[3, 5].set(2.0)
+    write_torch_folder(tmp_path / "got", Model(config, params, qwen), "original")
+    written = safetensors_numpy.load_file(tmp_path / "got" / "model.safetensors")
+    assert set(written) == {*entries(config, "original"), "lm_head.weight"}
+    assert written["model.vision_tower_high.neck.0.weight"][5, 3, 0, 0] == 2.0
+    values = json.loads((tmp_path / "got" / "config.json").read_text())
+    assert values["model_type"] == "GOT" and values["image_token_len"] == 256 and values["im_patch_token"] == 151_859
+    assert (tmp_path / "got" / "qwen.tiktoken").is_file() and values["torch_dtype"] == "bfloat16"
+    back = read_folder(tmp_path / "got", dtype=None)
+    assert back.config == dataclasses.replace(config, dtype=back.config.dtype)
+    same(back.params, params)
+
+
+def init_abstract(config):
+    from got_jax.models.got import abstract_params
+
+    return abstract_params(config)
+
+
+def test_what_a_layout_cannot_hold_is_refused(model, tiny, tiny_params, pieces, tmp_path):
+    with pytest.raises(GotError, match="encoder has one shape"):
+        write_torch_folder(tmp_path / "x", model, "original")
+    with pytest.raises(GotError, match="reads with SentencePiece; convert it to orbax"):
+        write_torch_folder(tmp_path / "x", Model(tiny, tiny_params, pieces), "transformers")
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_interrupted_write_leaves_nothing(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "got_jax.weights.torch_write._write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
+    )
+    with pytest.raises(GotError, match="cannot be written"):
+        write_torch_folder(tmp_path / "hf", model, "transformers")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pixels_are_those_of_the_processor(model, tmp_path):
+    write_torch_folder(tmp_path / "hf", model, "transformers")
+    processor = transformers.AutoProcessor.from_pretrained(tmp_path / "hf").image_processor
+
+    noise = np.random.default_rng(0).integers(0, 255, (70, 130, 3), np.uint8)
+    picture = Image.fromarray(noise).resize((260, 140), Image.Resampling.BILINEAR)
+    theirs = processor(picture, return_tensors="pt").pixel_values[0].permute(1, 2, 0).numpy()
+    mean, std = np.array(processor.image_mean), np.array(processor.image_std)
+    ours = to_square(picture, model.config.encoder.image_px)
+    assert np.abs((theirs * std + mean) * 255 - ours).max() <= 2
+
+
+def test_hub_ids_go_through_the_hub_client(monkeypatch, model, tmp_path, capsys):
+    write_torch_folder(tmp_path / "hf", model, "transformers")
+    asked: list = []
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **k: asked.append((name, k)) or tmp_path / "hf"
+    )
+    assert main(["convert", "someone/got", str(tmp_path / "ours")]) == 0
+    assert asked[-1][0] == "someone/got" and "*.bin" not in asked[-1][1]["allow_patterns"]
+    same(read_model(tmp_path / "ours", dtype=None).params, model.params)
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    capsys.readouterr()
+    assert main(["convert", "nobody/nothing-here", str(tmp_path / "no")]) == 2
+    assert "'nobody/nothing-here' is no folder here, and the hub does not give it" in capsys.readouterr().err
+    assert Path(tmp_path / "no").exists() is False

@@ -59,3 +59,45 @@ def qwen() -> QwenTokenizer:
     tokenizer = load_tokenizer("qwen", None)
     assert isinstance(tokenizer, QwenTokenizer)
     return tokenizer
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """transformers' model of `tiny_config`, weights of sane scale, relative and absolute positions off zero."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    t = tiny_config()
+    config = transformers.GotOcr2Config(
+        vision_config={
+            "hidden_size": t.encoder.width,
+            "output_channels": t.encoder.neck_width,
+            "num_hidden_layers": t.encoder.depth,
+            "num_attention_heads": t.encoder.heads,
+            "image_size": t.encoder.image_px,
+            "patch_size": t.encoder.patch_px,
+            "window_size": t.encoder.window,
+            "global_attn_indexes": [1, 3],
+            "mlp_dim": t.encoder.mlp_width,
+        },
+        text_config={
+            "model_type": "qwen2",
+            "vocab_size": t.decoder.vocab_size,
+            "hidden_size": t.decoder.width,
+            "intermediate_size": t.decoder.mlp_width,
+            "num_hidden_layers": t.decoder.depth,
+            "num_attention_heads": t.decoder.heads,
+            "num_key_value_heads": t.decoder.kv_heads,
+            "max_position_embeddings": t.decoder.context_tokens,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 1e4,
+            "tie_word_embeddings": True,
+        },
+        image_token_index=511,
+        pad_token_id=0,
+    )
+    model = transformers.GotOcr2ForConditionalGeneration(config).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.15 + (1.0 if parameter.ndim == 1 else 0.0))
+    return model

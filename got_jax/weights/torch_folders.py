@@ -132,11 +132,10 @@ def _read_params(folder: Path, config: GotConfig, layout: str, dtype: DType | No
             parts.setdefault(entry.path, []).append((name, entry))
 
         def filled(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-            array: np.ndarray | None = None
-            for name, entry in parts[tuple(part.key for part in path)]:
+            rows = parts[tuple(part.key for part in path)]
+            array = np.empty(leaf.shape, dtype or get[rows[0][0]]().dtype)
+            for name, entry in rows:
                 tensor = from_torch(_checked(folder, name, entry, get[name]()), entry)
-                if array is None:
-                    array = np.empty(leaf.shape, dtype or tensor.dtype)
                 require(
                     dtype is not None or tensor.dtype == array.dtype,
                     f"{folder}: tensor {name} is {tensor.dtype} where its neighbours are {array.dtype}; give --dtype.",

@@ -49,7 +49,7 @@ def write_torch_folder(folder: Path, model: Model, layout: str, dtype: DType | N
         )
     require(
         config.encoder.out_width == config.decoder.width,
-        f"PyTorch's GOT has a decoder as wide as the encoder's {config.encoder.out_width} channels (4 x neck_width), but "
+        f"PyTorch's GOT has a decoder as wide as the encoder's {config.encoder.out_width} channels (4 necks), but "
         f"this one is {config.decoder.width} wide; convert it to orbax.",
     )
     values = _transformers_config(config) if layout == "transformers" else _original_config(config)

@@ -132,7 +132,7 @@ def test_merges_rebuild_the_vocabulary(qwen):
 
 
 def test_the_original_folder_has_every_released_name(qwen, tmp_path):
-    """One block of each kind at the released widths would take GBs: names and config at full shape, tensors of zeros."""
+    """The encoder at full shape, the decoder cut short: names, config, lm_head, and values where they belong."""
     full = got_580m()
     config = dataclasses.replace(full, decoder=dataclasses.replace(full.decoder, depth=1, mlp_width=24))
     params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.bfloat16), init_abstract(config))
@@ -142,8 +142,11 @@ def test_the_original_folder_has_every_released_name(qwen, tmp_path):
     assert set(written) == {*entries(config, "original"), "lm_head.weight"}
     assert written["model.vision_tower_high.neck.0.weight"][5, 3, 0, 0] == 2.0
     values = json.loads((tmp_path / "got" / "config.json").read_text())
-    assert values["model_type"] == "GOT" and values["image_token_len"] == 256 and values["im_patch_token"] == 151_859
-    assert (tmp_path / "got" / "qwen.tiktoken").is_file() and values["torch_dtype"] == "bfloat16"
+    assert values["model_type"] == "GOT"
+    assert values["image_token_len"] == 256
+    assert values["im_patch_token"] == 151_859
+    assert (tmp_path / "got" / "qwen.tiktoken").is_file()
+    assert values["torch_dtype"] == "bfloat16"
     back = read_folder(tmp_path / "got", dtype=None)
     assert back.config == dataclasses.replace(config, dtype=back.config.dtype)
     same(back.params, params)
@@ -191,7 +194,8 @@ def test_hub_ids_go_through_the_hub_client(monkeypatch, model, tmp_path, capsys)
         "huggingface_hub.snapshot_download", lambda name, **k: asked.append((name, k)) or tmp_path / "hf"
     )
     assert main(["convert", "someone/got", str(tmp_path / "ours")]) == 0
-    assert asked[-1][0] == "someone/got" and "*.bin" not in asked[-1][1]["allow_patterns"]
+    assert asked[-1][0] == "someone/got"
+    assert "*.bin" not in asked[-1][1]["allow_patterns"]
     same(read_model(tmp_path / "ours", dtype=None).params, model.params)
     monkeypatch.undo()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

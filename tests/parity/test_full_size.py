@@ -1,0 +1,61 @@
+"""The released shape, 560 M parameters, against transformers: float32 to rounding, bfloat16 to its own (slow)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval import parity
+from got_jax.config import got_580m
+from got_jax.images import to_square
+from got_jax.models.got import abstract_params, apply
+from got_jax.tokenizers import QwenTokenizer
+from got_jax.weights.store import Model
+from got_jax.weights.torch_write import write_torch_folder
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+
+def random_params(config) -> dict:
+    """Weights of a trained model's scale, as numpy: matrices keep the size of their input, tables are off zero."""
+    rng = np.random.default_rng(0)
+
+    def leaf(path: tuple, want: jax.ShapeDtypeStruct) -> jax.Array:
+        name = path[-1].key
+        if name == "scale":
+            return jnp.asarray(1 + 0.1 * rng.standard_normal(want.shape, np.float32))
+        inputs = np.prod(want.shape[-4:-1]) if name in ("conv1", "conv2") else want.shape[-2] if want.ndim > 1 else 1
+        scale = {"kernel": inputs**-0.5, "conv1": inputs**-0.5, "conv2": inputs**-0.5}.get(name, 0.05)
+        return jnp.asarray(scale * rng.standard_normal(want.shape, np.float32))
+
+    return jax.tree_util.tree_map_with_path(leaf, abstract_params(config))
+
+
+@pytest.mark.slow
+def test_the_released_shape(qwen: QwenTokenizer, tmp_path_factory):
+    config = dataclasses.replace(got_580m(), dtype="float32")
+    config = dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, context_tokens=512))
+    model = Model(config, random_params(config), qwen)
+    folder = tmp_path_factory.mktemp("full") / "hf"
+    write_torch_folder(folder, model, "transformers")
+    reference = transformers.GotOcr2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    assert sum(p.numel() for p in reference.parameters()) == 560_528_640
+
+    noise = np.random.default_rng(1).integers(0, 255, (40, 30, 3), np.uint8)
+    picture = to_square(Image.fromarray(noise), 1024)
+    report = parity.compare(model, reference, [picture], tokens=64)
+    worst = max(report.rows, key=lambda row: row.relative_error)
+    assert worst.relative_error <= 1e-5, worst
+    assert report.agreement == [1.0] and report.tokens == [64]
+
+    half = dataclasses.replace(config, dtype="bfloat16")
+    exact = np.asarray(apply(config, model.params, picture[None], method="encode"))
+    rounded = np.asarray(apply(half, model.params, picture[None], method="encode"), np.float32)
+    assert np.isfinite(rounded).all()
+    assert np.linalg.norm(rounded - exact) / np.linalg.norm(exact) <= 2e-2

@@ -20,7 +20,7 @@ def config() -> TrainConfig:
         data=DataConfig(
             engine=Documents(pages=0.0),
             held_out=Documents(split="held_out", pages=0.0, scrambled=0.0),
-            pictures=12,
+            pictures=8,
             row_tokens=640,  # the longest slices: 8 lines of 60 narrow characters, and 64 tokens of the picture
             rows_multiple=2,
             workers=1,
@@ -28,7 +28,7 @@ def config() -> TrainConfig:
         losses=LossConfig(text=1.0, patches=0.25, cells=0.25),
         optimizer=OptimizerConfig(lr=5e-4, muon_lr=0.01, final=0.05, warmup_steps=50, b2=0.98),
         init_from="runs/nano_words",
-        steps=12_000,
+        steps=1_700,
         out="runs/nano_text",
         tokenizer="got_jax/assets/nano",
         save_every=200,

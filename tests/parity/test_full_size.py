@@ -52,7 +52,7 @@ def test_the_released_shape(qwen: QwenTokenizer, tmp_path_factory):
     report = parity.compare(model, reference, [picture], tokens=64)
     worst = max(report.rows, key=lambda row: row.relative_error)
     assert worst.relative_error <= 1e-5, worst
-    assert report.agreement == [1.0] and report.tokens == [64]
+    assert (report.agreement, report.tokens) == ([1.0], [64])
 
     half = dataclasses.replace(config, dtype="bfloat16")
     exact = np.asarray(apply(config, model.params, picture[None], method="encode"))

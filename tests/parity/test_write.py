@@ -87,7 +87,8 @@ def test_transformers_loads_and_reads_what_is_written(model, tmp_path):
     reference, report = transformers.AutoModelForImageTextToText.from_pretrained(
         tmp_path / "hf", output_loading_info=True, dtype=torch.float32
     )
-    assert not report["missing_keys"] and not report["unexpected_keys"], report
+    assert not report["missing_keys"], report
+    assert not report["unexpected_keys"], report
     side = model.config.encoder.image_px
     assert processor.image_processor.size == {"height": side, "width": side}
     picture = np.random.default_rng(1).integers(0, 255, (side, side, 3), np.uint8)

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from got_jax.config import write_config
 from got_jax.data.sources import BatchSource, batches
 from got_jax.errors import GotError, require
-from got_jax.reader import Reader
+from got_jax.models.got import abstract_params
+from got_jax.reader import Reader, model_folder
 from got_jax.sharding import BATCH, batch_sharding, make_mesh
 from got_jax.tokenizers import load_tokenizer
 from got_jax.train import checkpoints
@@ -21,8 +22,10 @@ from got_jax.train.config import TrainConfig
 from got_jax.train.heldout import held_out_cer
 from got_jax.train.optimizer import make_optimizer
 from got_jax.train.step import TrainState, init_state, make_step
+from got_jax.weights.layouts import PARTS
 from got_jax.weights.resize import resize_pictures
 from got_jax.weights.store import CONFIG
+from got_jax.weights.torch_folders import layout_of, read_part
 
 
 def train(config: TrainConfig, progress: bool = True) -> TrainState:
@@ -119,8 +122,33 @@ def _start(config: TrainConfig, optimizer, mesh, manager) -> TrainState:
     if manager.latest_step() is not None:
         like = init_state(config.model, optimizer, config.seed, mesh, losses=config.losses)
         return checkpoints.restore(manager, like)
-    params = None
-    if config.init_from:
-        stored = checkpoints.read_weights(Path(config.init_from), heads=True)
-        params = resize_pictures(stored.params, stored.config, config.model)
+    params, lines = starting_params(config)
+    for line in lines:
+        tqdm.write(line)
     return init_state(config.model, optimizer, config.seed, mesh, params, config.losses)
+
+
+def starting_params(config: TrainConfig) -> tuple[dict, list[str]]:
+    """The parts that `init_from` holds, and a table of what is loaded, new and left out."""
+    params: dict = {}
+    lines: list[str] = []
+    for name in filter(None, config.init_from.split(",")):
+        folder = model_folder(name)
+        layout = "run" if (folder / checkpoints.CHECKPOINTS).is_dir() else layout_of(folder)
+        if layout in PARTS:
+            parts, left_out = read_part(folder, config.model, layout)
+        else:
+            stored = checkpoints.read_weights(folder, heads=True)
+            parts, left_out = resize_pictures(stored.params, stored.config, config.model), []
+        params |= parts
+        for part, tree in parts.items():
+            lines.append(f"{part:10} {'loaded':9} {_size(tree):>12,} parameters from {name}")
+        if left_out:
+            lines.append(f"{'':10} {'left out':9} {len(left_out)} tensors of {name}, such as {left_out[0]}")
+    fresh = {part: tree for part, tree in abstract_params(config.model).items() if part not in params}
+    lines += [f"{part:10} {'new':9} {_size(tree):>12,} parameters" for part, tree in fresh.items()]
+    return params, lines
+
+
+def _size(tree: dict) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -70,8 +70,18 @@ TRANSFORMERS = {
     "connector.linear": "multi_modal_projector.multimodal_projector",
     **_decoder("language_model.model"),
 }
-LM_HEAD = {"original": "lm_head.weight", "transformers": "language_model.lm_head.weight"}
-LAYOUTS = {"original": ORIGINAL, "transformers": TRANSFORMERS}
+SAM = {
+    name: theirs.replace("vision_tower.", "vision_encoder.")
+    for name, theirs in TRANSFORMERS.items()
+    if name.startswith("encoder.")
+}
+QWEN2 = _decoder("model")
+LAYOUTS = {"original": ORIGINAL, "transformers": TRANSFORMERS, "sam": SAM, "qwen2": QWEN2}
+LM_HEAD = {"original": "lm_head.weight", "transformers": "language_model.lm_head.weight", "qwen2": "lm_head.weight"}
+# Layouts of one part of a model, from which a training may start.
+PARTS = {"sam": ("encoder",), "qwen2": ("decoder",)}
+# What such checkpoints hold beside that part: SAM's prompt encoder and mask decoder.
+BESIDE = {"sam": ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")}
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 
@@ -88,7 +98,7 @@ def entries(config: GotConfig, layout: str) -> dict[str, Entry]:
     """Every tensor of a checkpoint by name, without the `lm_head` that some files repeat."""
     table = LAYOUTS[layout]
     found: dict[str, Entry] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_params(config)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(part_shapes(config, layout)):
         names = tuple(part.key for part in path)
         stacks = _stacks(config, names)
         module = ".".join(name for name in names if name not in ("groups", "windowed", "global"))
@@ -104,6 +114,12 @@ def entries(config: GotConfig, layout: str) -> dict[str, Entry]:
             shape = _torch_shape(leaf.shape[len(index) :], kind, config)
             found[name.format(n=number)] = Entry(names, index, kind, shape)
     return found
+
+
+def part_shapes(config: GotConfig, layout: str) -> dict:
+    """Abstract parameters of the parts that a layout holds."""
+    shapes = abstract_params(config)
+    return {part: shapes[part] for part in PARTS.get(layout, shapes)}
 
 
 def _stacks(config: GotConfig, names: tuple[str, ...]) -> list[tuple[int, tuple[int, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,9 +15,8 @@ import numpy as np
 
 from got_jax.config import DecoderConfig, EncoderConfig, GotConfig
 from got_jax.errors import GotError, require
-from got_jax.models.got import abstract_params
 from got_jax.tokenizers import load_tokenizer
-from got_jax.weights.layouts import LM_HEAD, Entry, entries, from_torch
+from got_jax.weights.layouts import BESIDE, LM_HEAD, PARTS, Entry, entries, from_torch, part_shapes
 from got_jax.weights.store import CONFIG, DType, Model, read_model
 
 INDEX = "model.safetensors.index.json"
@@ -29,7 +29,7 @@ NEWER = (
 
 
 def layout_of(folder: Path) -> str:
-    """ "transformers", "original" or "orbax" (a got-jax folder), by what config.json says.
+    """What config.json says: "transformers", "original", "orbax" (a got-jax folder), "sam" or "qwen2".
 
     Raises:
         GotError: when the folder is none of them.
@@ -38,6 +38,7 @@ def layout_of(folder: Path) -> str:
     if "encoder" in values:
         return "orbax"
     kinds = {"got_ocr2": "transformers", "GOT": "original"}
+    kinds |= {"sam": "sam", "sam_vision_model": "sam", "qwen2": "qwen2"}
     kind = values.get("model_type")
     require(
         kind in kinds,
@@ -58,6 +59,10 @@ def read_folder(folder: Path, dtype: DType | None = jnp.float32) -> Model:
     layout = layout_of(folder)
     if layout == "orbax":
         return read_model(folder, dtype)
+    require(
+        layout not in PARTS,
+        f"{folder} holds only a part of a model ({layout}); it can start a training (init_from), not be read with.",
+    )
     values = _json(folder / CONFIG)
     try:
         config = _from_transformers(values) if layout == "transformers" else _from_original(values)
@@ -68,7 +73,10 @@ def read_folder(folder: Path, dtype: DType | None = jnp.float32) -> Model:
 
 
 def _from_transformers(values: dict[str, Any]) -> GotConfig:
-    vision, text = values["vision_config"], values["text_config"]
+    return GotConfig(encoder=_encoder_config(values["vision_config"]), decoder=_decoder_config(values["text_config"]))
+
+
+def _encoder_config(vision: dict[str, Any]) -> EncoderConfig:
     depth, every = vision.get("num_hidden_layers", 12), len(vision.get("global_attn_indexes", (2, 5, 8, 11)))
     group = depth // max(every, 1)
     require(
@@ -76,33 +84,28 @@ def _from_transformers(values: dict[str, Any]) -> GotConfig:
         f"the checkpoint attends globally in blocks {vision.get('global_attn_indexes')} of {depth}; got-jax needs "
         "every n-th block to be global.",
     )
-    rope = text.get("rope_theta") or (text.get("rope_parameters") or {}).get("rope_theta", 1e6)
-    return GotConfig(
-        encoder=EncoderConfig(
-            image_px=vision.get("image_size", 1024),
-            patch_px=vision.get("patch_size", 16),
-            width=vision.get("hidden_size", 768),
-            depth=depth,
-            heads=vision.get("num_attention_heads", 12),
-            mlp_width=vision.get("mlp_dim", 3072),
-            window=vision.get("window_size", 14),
-            global_every=group,
-            neck_width=vision.get("output_channels", 256),
-            eps=vision.get("layer_norm_eps", 1e-6),
-            query_block=256,
-        ),
-        decoder=_decoder_config(text, rope),
+    return EncoderConfig(
+        image_px=vision.get("image_size", 1024),
+        patch_px=vision.get("patch_size", 16),
+        width=vision.get("hidden_size", 768),
+        depth=depth,
+        heads=vision.get("num_attention_heads", 12),
+        mlp_width=vision.get("mlp_dim") or 4 * vision.get("hidden_size", 768),
+        window=vision.get("window_size", 14),
+        global_every=group,
+        neck_width=vision.get("output_channels", 256),
+        eps=vision.get("layer_norm_eps", 1e-6),
+        query_block=256,
     )
 
 
 def _from_original(values: dict[str, Any]) -> GotConfig:
     """The original config.json tells the decoder only; its encoder has one shape."""
-    return GotConfig(
-        encoder=EncoderConfig(query_block=256), decoder=_decoder_config(values, values.get("rope_theta", 1e6))
-    )
+    return GotConfig(encoder=EncoderConfig(query_block=256), decoder=_decoder_config(values))
 
 
-def _decoder_config(values: dict[str, Any], rope_theta: float) -> DecoderConfig:
+def _decoder_config(values: dict[str, Any]) -> DecoderConfig:
+    rope_theta = values.get("rope_theta") or (values.get("rope_parameters") or {}).get("rope_theta", 1e6)
     return DecoderConfig(
         vocab_size=values["vocab_size"],
         width=values["hidden_size"],
@@ -116,12 +119,44 @@ def _decoder_config(values: dict[str, Any], rope_theta: float) -> DecoderConfig:
     )
 
 
-def _read_params(folder: Path, config: GotConfig, layout: str, dtype: DType | None) -> dict:
+def read_part(folder: Path, config: GotConfig, layout: str) -> tuple[dict, list[str]]:
+    """The part of a model that a SAM or Qwen2 checkpoint holds, in float32, and the names of tensors left out.
+
+    Rows of the embedding that the checkpoint has not are drawn at random, rows past the config's vocabulary left out.
+    A head of its own that scores words is left out: GOT's decoder ties it to the embedding.
+
+    Raises:
+        GotError: when the checkpoint's shape is not the config's, or a tensor is missing, damaged or not finite.
+    """
+    values = _json(folder / CONFIG)
+    try:
+        if layout == "sam":
+            stored, wanted = _encoder_config(values.get("vision_config", values)), config.encoder
+            free = ("query_block",)
+        else:
+            stored, wanted = _decoder_config(values), config.decoder
+            free = ("vocab_size", "context_tokens")
+    except KeyError as err:
+        raise GotError(f"{folder / CONFIG} has no field {err}; copy it from the checkpoint again.") from None
+    for field in dataclasses.fields(stored):
+        was, now = getattr(stored, field.name), getattr(wanted, field.name)
+        require(
+            was == now or field.name in free,
+            f"{folder} has {field.name} {was} where the config has {now}; change model.{PARTS[layout][0]}.",
+        )
+    left_out: list[str] = []
+    return _read_params(folder, config, layout, jnp.float32, left_out), left_out
+
+
+def _read_params(
+    folder: Path, config: GotConfig, layout: str, dtype: DType | None, left_out: list[str] | None = None
+) -> dict:
     """Fills our stacked parameters tensor by tensor, each read when it is needed."""
     wanted = entries(config, layout)
     with ExitStack() as stack:
         get = _open(folder, layout, stack)
-        extra = sorted(set(get) - set(wanted) - {LM_HEAD[layout]})
+        head, beside = LM_HEAD.get(layout, ""), [n for n in get if n.startswith(BESIDE.get(layout, ()))]
+        extra = sorted(set(get) - set(wanted) - {head, *beside})
         require(not extra, f"{folder}: tensor {extra[0] if extra else ''} is not part of the {layout} layout.")
         parts: dict[tuple[str, ...], list[tuple[str, Entry]]] = {}
         for name, entry in wanted.items():
@@ -135,7 +170,10 @@ def _read_params(folder: Path, config: GotConfig, layout: str, dtype: DType | No
             rows = parts[tuple(part.key for part in path)]
             array = np.empty(leaf.shape, dtype or get[rows[0][0]]().dtype)
             for name, entry in rows:
-                tensor = from_torch(_checked(folder, name, entry, get[name]()), entry)
+                tensor = get[name]()
+                if layout == "qwen2" and entry.path == ("decoder", "embedding"):
+                    tensor = _resize_vocabulary(tensor, entry.shape[0])
+                tensor = from_torch(_checked(folder, name, entry, tensor), entry)
                 require(
                     dtype is not None or tensor.dtype == array.dtype,
                     f"{folder}: tensor {name} is {tensor.dtype} where its neighbours are {array.dtype}; give --dtype.",
@@ -143,15 +181,24 @@ def _read_params(folder: Path, config: GotConfig, layout: str, dtype: DType | No
                 array[entry.index] = tensor.astype(array.dtype)
             return jnp.asarray(array)
 
-        params = jax.tree_util.tree_map_with_path(filled, abstract_params(config))
-        head = LM_HEAD[layout]
-        if head in get:
+        params = jax.tree_util.tree_map_with_path(filled, part_shapes(config, layout))
+        if left_out is not None:
+            left_out += [*beside, *([head] if head in get else [])]
+        elif head in get:
             embedding = params["decoder"]["embedding"]
             require(
                 np.array_equal(get[head]().astype(embedding.dtype), np.asarray(embedding)),
                 f"{folder}: tensor {head} differs from the embedding, but GOT ties them; this is another model.",
             )
     return params
+
+
+def _resize_vocabulary(table: np.ndarray, rows: int) -> np.ndarray:
+    """The first `rows` rows; missing ones are drawn as an embedding is."""
+    if table.shape[0] >= rows:
+        return table[:rows]
+    new = np.random.default_rng(0).normal(0, 0.02, (rows - table.shape[0], table.shape[1]))
+    return np.concatenate([table, new.astype(table.dtype)])
 
 
 def _checked(folder: Path, name: str, entry: Entry, tensor: np.ndarray) -> np.ndarray:

@@ -1,0 +1,149 @@
+"""Parts of a model to start a training from: SAM's encoder and Qwen2's decoder compute what transformers computes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import tiny_config
+from test_train import run_config
+
+from got_jax.errors import GotError
+from got_jax.models.got import apply, causal_mask, normalise_pixels
+from got_jax.models.qwen2 import Decoder
+from got_jax.models.vitdet import Encoder
+from got_jax.train.loop import starting_params
+from got_jax.weights.torch_folders import read_folder, read_part
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+
+def randomised(model):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.15 + (1.0 if parameter.ndim == 1 else 0.0))
+    return model.eval()
+
+
+def error(got, expected) -> float:
+    got, expected = np.asarray(got, np.float64), expected.detach().double().numpy()
+    assert got.shape == expected.shape
+    return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
+
+
+def sam_config(**changes):
+    e = tiny_config().encoder
+    return transformers.SamVisionConfig(
+        **{
+            "hidden_size": e.width,
+            "output_channels": e.neck_width,
+            "num_hidden_layers": e.depth,
+            "num_attention_heads": e.heads,
+            "image_size": e.image_px,
+            "patch_size": e.patch_px,
+            "window_size": e.window,
+            "global_attn_indexes": [1, 3],
+            "mlp_dim": e.mlp_width,
+            **changes,
+        }
+    )
+
+
+def qwen_config(**changes):
+    d = tiny_config().decoder
+    return transformers.Qwen2Config(
+        **{
+            "vocab_size": d.vocab_size,
+            "hidden_size": d.width,
+            "intermediate_size": d.mlp_width,
+            "num_hidden_layers": d.depth,
+            "num_attention_heads": d.heads,
+            "num_key_value_heads": d.kv_heads,
+            "max_position_embeddings": 4096,
+            "rope_theta": d.rope_theta,
+            "tie_word_embeddings": True,
+            "pad_token_id": 0,
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["vision model", "all of SAM"])
+def test_sam_encoder(tmp_path, whole):
+    model = transformers.SamVisionModel(sam_config())
+    if whole:
+        config = transformers.SamConfig(
+            vision_config=sam_config().to_dict(),
+            prompt_encoder_config={"hidden_size": 8, "image_size": 96, "patch_size": 8},
+            mask_decoder_config={"hidden_size": 8, "num_attention_heads": 2, "mlp_dim": 16, "iou_head_hidden_dim": 8},
+        )
+        model = transformers.SamModel(config)
+    model = randomised(model)
+    model.save_pretrained(tmp_path)
+    parts, left_out = read_part(tmp_path, tiny_config(), "sam")
+    assert list(parts) == ["encoder"]
+    assert bool(left_out) == whole
+    images = np.random.default_rng(0).integers(0, 255, (2, 96, 96, 3), np.uint8)
+    pixels = normalise_pixels(jnp.asarray(images), jnp.float32)
+    with torch.no_grad():
+        vision = model.vision_encoder
+        expected = vision(torch.from_numpy(np.array(pixels).transpose(0, 3, 1, 2))).last_hidden_state
+    got = Encoder(tiny_config().encoder).apply({"params": parts["encoder"]}, pixels)
+    assert error(got, expected.permute(0, 2, 3, 1)) <= 1e-5
+
+
+def test_qwen2_decoder(tmp_path):
+    model = randomised(transformers.Qwen2ForCausalLM(qwen_config()))
+    model.save_pretrained(tmp_path)
+    config = tiny_config()
+    parts, _ = read_part(tmp_path, config, "qwen2")
+    ids = np.random.default_rng(0).integers(0, 512, (2, 30))
+    with torch.no_grad():
+        expected = model(torch.from_numpy(ids)).logits
+    x = parts["decoder"]["embedding"][ids]
+    positions = jnp.broadcast_to(jnp.arange(30), (2, 30))
+    mask = causal_mask(jnp.ones_like(positions))
+    hidden = Decoder(config.decoder).apply({"params": parts["decoder"]}, x, positions, mask)[0]
+    assert error(apply(config, parts, hidden, method="logits"), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("rows", [300, 600])
+def test_the_vocabulary_is_the_configs(tmp_path, rows):
+    model = randomised(transformers.Qwen2ForCausalLM(qwen_config(vocab_size=rows, tie_word_embeddings=False)))
+    model.save_pretrained(tmp_path)
+    parts, left_out = read_part(tmp_path, tiny_config(), "qwen2")
+    table = np.asarray(parts["decoder"]["embedding"])
+    kept = min(rows, 512)
+    np.testing.assert_array_equal(table[:kept], model.model.embed_tokens.weight.detach().numpy()[:kept])
+    assert table.shape == (512, 32)
+    if rows < 512:
+        assert 0.015 < table[kept:].std() < 0.025
+    assert left_out == ["lm_head.weight"]
+
+
+def test_a_training_starts_from_parts(tmp_path):
+    randomised(transformers.SamVisionModel(sam_config())).save_pretrained(tmp_path / "sam")
+    randomised(transformers.Qwen2ForCausalLM(qwen_config(vocab_size=300))).save_pretrained(tmp_path / "qwen")
+    config = run_config(tmp_path / "run", init_from=f"{tmp_path / 'sam'},{tmp_path / 'qwen'}")
+    params, lines = starting_params(config)
+    assert set(params) == {"encoder", "decoder"}
+    assert [line.split()[:2] for line in lines] == [["encoder", "loaded"], ["decoder", "loaded"], ["connector", "new"]]
+    count = sum(leaf.size for leaf in jax.tree.leaves(params["encoder"]))
+    assert f"{count:,} parameters from {tmp_path / 'sam'}" in lines[0]
+
+
+def test_other_shapes_are_refused(tmp_path):
+    transformers.SamVisionModel(sam_config(num_attention_heads=4)).save_pretrained(tmp_path / "sam")
+    with pytest.raises(GotError, match=r"has heads 4 where the config has 2; change model.encoder"):
+        read_part(tmp_path / "sam", tiny_config(), "sam")
+    with pytest.raises(GotError, match="holds only a part of a model"):
+        read_folder(tmp_path / "sam")
+    wider = dataclasses.replace(tiny_config().decoder, mlp_width=64)
+    transformers.Qwen2ForCausalLM(qwen_config()).save_pretrained(tmp_path / "qwen")
+    with pytest.raises(GotError, match="has mlp_width 48 where the config has 64"):
+        read_part(tmp_path / "qwen", dataclasses.replace(tiny_config(), decoder=wider), "qwen2")

@@ -78,8 +78,13 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Qwen2 decoder. `context_tokens` bounds prompt plus answer."""
+    """The decoder. `context_tokens` bounds prompt plus answer.
 
+    Attributes:
+        kind: "qwen2", or "opt" for stage 1, which has no `rope_theta` and as many key heads as heads.
+    """
+
+    kind: str = "qwen2"
     vocab_size: int = 151_860
     width: int = 1024
     depth: int = 24
@@ -105,6 +110,11 @@ class DecoderConfig:
             self.head_width % 2 == 0,
             f"decoder head width {self.head_width} (width / heads) is odd, but rotary positions pair its channels; "
             "change width or heads.",
+        )
+        require(self.kind in ("qwen2", "opt"), f"decoder.kind '{self.kind}' is unknown; choose 'qwen2' or 'opt'.")
+        require(
+            self.kind == "qwen2" or self.kv_heads == self.heads,
+            f"decoder.kv_heads {self.kv_heads} differs from decoder.heads {self.heads}, which OPT has not; change one.",
         )
         require(
             self.heads % self.kv_heads == 0,
@@ -176,9 +186,17 @@ def got_nano() -> GotConfig:
     )
 
 
+def got_stage1() -> GotConfig:
+    """Stage 1 (GOT paper 3.2): the released encoder before an OPT-125M decoder, on Qwen's vocabulary."""
+    decoder = DecoderConfig(
+        kind="opt", width=768, depth=12, heads=12, kv_heads=12, mlp_width=3072, eps=1e-5, context_tokens=2048
+    )
+    return dataclasses.replace(got_580m(), decoder=decoder)
+
+
 def presets() -> dict[str, GotConfig]:
     """Every named shape."""
-    return {"got_580m": got_580m(), "got_nano": got_nano()}
+    return {"got_580m": got_580m(), "got_stage1": got_stage1(), "got_nano": got_nano()}
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from got_jax.config import GotConfig
 from got_jax.models.layers import Linear, logical
+from got_jax.models.opt import OptDecoder
 from got_jax.models.qwen2 import Decoder, KVCache
 from got_jax.models.vitdet import Encoder
 from got_jax.ops.conv import conv3x3
@@ -78,7 +79,8 @@ class Got(nn.Module):
         remat = c.remat == "blocks"
         self.encoder = Encoder(c.encoder, remat, c.scan_unroll)
         self.connector = Connector(c)
-        self.decoder = Decoder(c.decoder, remat, c.scan_unroll)
+        decoder = OptDecoder if c.decoder.kind == "opt" else Decoder
+        self.decoder = decoder(c.decoder, remat, c.scan_unroll)
 
     @property
     def compute_dtype(self) -> jnp.dtype:

@@ -62,14 +62,16 @@ class DecoderAttention(nn.Module):
         q = rotary(q, positions, c.rope_theta) * c.head_width**-0.5
         k = rotary(k, positions, c.rope_theta)
         if cache is not None:
-            cache = KVCache(_write(cache.k, k, positions[:, 0], layer), _write(cache.v, v, positions[:, 0], layer))
+            cache = KVCache(
+                write_cache(cache.k, k, positions[:, 0], layer), write_cache(cache.v, v, positions[:, 0], layer)
+            )
             k = jax.lax.dynamic_index_in_dim(cache.k, layer, keepdims=False)
             v = jax.lax.dynamic_index_in_dim(cache.v, layer, keepdims=False)
         y = attention(q, k, v, mask).reshape(x.shape)
         return Linear(c.width, ("heads", "embed"), bias=False, name="o_proj")(y), cache
 
 
-def _write(cache: Array, new: Array, start: Array, layer: Array | None) -> Array:
+def write_cache(cache: Array, new: Array, start: Array, layer: Array | None) -> Array:
     """Writes rows' new entries [B, L, G, C] into layer `layer` of the cache, row b from slot start[b] on."""
     rows = jnp.arange(new.shape[0])[:, None]
     slots = start[:, None] + jnp.arange(new.shape[1])

@@ -39,7 +39,7 @@ class TrainConfig:
     """Attributes:
     out: folder of checkpoints and log. tokenizer: folder that holds the tokenizer's file.
     init_from: what the run starts from, comma-separated: run and model folders (image_px may differ), SAM folders for
-        the encoder, Qwen2 folders for the decoder, hub ids; a later one wins. "" = fresh weights.
+        the encoder, Qwen2 and OPT folders for the decoder, hub ids; a later one wins. "" = fresh weights.
     save_every, eval_every: steps between checkpoints and between held-out readings.
     eval_examples: held-out examples read each time. keep: checkpoints kept.
     """

@@ -76,10 +76,33 @@ SAM = {
     if name.startswith("encoder.")
 }
 QWEN2 = _decoder("model")
-LAYOUTS = {"original": ORIGINAL, "transformers": TRANSFORMERS, "sam": SAM, "qwen2": QWEN2}
-LM_HEAD = {"original": "lm_head.weight", "transformers": "language_model.lm_head.weight", "qwen2": "lm_head.weight"}
+OPT = {
+    "decoder.embedding": "model.decoder.embed_tokens.weight",
+    "decoder.positions": "model.decoder.embed_positions.weight",
+    "decoder.norm": "model.decoder.final_layer_norm",
+    **{
+        f"decoder.layers.{ours}": f"model.decoder.layers.{{n}}.{theirs}"
+        for ours, theirs in {
+            "norm1": "self_attn_layer_norm",
+            "norm2": "final_layer_norm",
+            "attn.q_proj": "self_attn.q_proj",
+            "attn.k_proj": "self_attn.k_proj",
+            "attn.v_proj": "self_attn.v_proj",
+            "attn.o_proj": "self_attn.out_proj",
+            "fc1": "fc1",
+            "fc2": "fc2",
+        }.items()
+    },
+}
+LAYOUTS = {"original": ORIGINAL, "transformers": TRANSFORMERS, "sam": SAM, "qwen2": QWEN2, "opt": OPT}
+LM_HEAD = {
+    "original": "lm_head.weight",
+    "transformers": "language_model.lm_head.weight",
+    "qwen2": "lm_head.weight",
+    "opt": "lm_head.weight",
+}
 # Layouts of one part of a model, from which a training may start.
-PARTS = {"sam": ("encoder",), "qwen2": ("decoder",)}
+PARTS = {"sam": ("encoder",), "qwen2": ("decoder",), "opt": ("decoder",)}
 # What such checkpoints hold beside that part: SAM's prompt encoder and mask decoder.
 BESIDE = {"sam": ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")}
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}

@@ -29,7 +29,7 @@ NEWER = (
 
 
 def layout_of(folder: Path) -> str:
-    """What config.json says: "transformers", "original", "orbax" (a got-jax folder), "sam" or "qwen2".
+    """What config.json says: "transformers", "original", "orbax" (a got-jax folder), "sam", "qwen2" or "opt".
 
     Raises:
         GotError: when the folder is none of them.
@@ -38,7 +38,7 @@ def layout_of(folder: Path) -> str:
     if "encoder" in values:
         return "orbax"
     kinds = {"got_ocr2": "transformers", "GOT": "original"}
-    kinds |= {"sam": "sam", "sam_vision_model": "sam", "qwen2": "qwen2"}
+    kinds |= {"sam": "sam", "sam_vision_model": "sam", "qwen2": "qwen2", "opt": "opt"}
     kind = values.get("model_type")
     require(
         kind in kinds,
@@ -119,8 +119,27 @@ def _decoder_config(values: dict[str, Any]) -> DecoderConfig:
     )
 
 
+def _opt_config(folder: Path, values: dict[str, Any]) -> DecoderConfig:
+    narrow = values.get("word_embed_proj_dim", values["hidden_size"]) != values["hidden_size"]
+    require(
+        values.get("do_layer_norm_before", True) and not narrow and values.get("activation_function", "relu") == "relu",
+        f"{folder} is an OPT of another kind (norms after, narrow embeddings or no ReLU); use OPT-125M or 1.3B and up.",
+    )
+    return DecoderConfig(
+        kind="opt",
+        vocab_size=values["vocab_size"],
+        width=values["hidden_size"],
+        depth=values["num_hidden_layers"],
+        heads=values["num_attention_heads"],
+        kv_heads=values["num_attention_heads"],
+        mlp_width=values["ffn_dim"],
+        eps=1e-5,
+        context_tokens=values["max_position_embeddings"],
+    )
+
+
 def read_part(folder: Path, config: GotConfig, layout: str) -> tuple[dict, list[str]]:
-    """The part of a model that a SAM or Qwen2 checkpoint holds, in float32, and the names of tensors left out.
+    """The part of a model that a SAM, Qwen2 or OPT checkpoint holds, in float32, and the names of tensors left out.
 
     Rows of the embedding that the checkpoint has not are drawn at random, rows past the config's vocabulary left out.
     A head of its own that scores words is left out: GOT's decoder ties it to the embedding.
@@ -133,9 +152,12 @@ def read_part(folder: Path, config: GotConfig, layout: str) -> tuple[dict, list[
         if layout == "sam":
             stored, wanted = _encoder_config(values.get("vision_config", values)), config.encoder
             free = ("query_block",)
-        else:
+        elif layout == "qwen2":
             stored, wanted = _decoder_config(values), config.decoder
             free = ("vocab_size", "context_tokens")
+        else:
+            stored, wanted = _opt_config(folder, values), config.decoder
+            free = ("vocab_size", "rope_theta")
     except KeyError as err:
         raise GotError(f"{folder / CONFIG} has no field {err}; copy it from the checkpoint again.") from None
     for field in dataclasses.fields(stored):
@@ -171,7 +193,7 @@ def _read_params(
             array = np.empty(leaf.shape, dtype or get[rows[0][0]]().dtype)
             for name, entry in rows:
                 tensor = get[name]()
-                if layout == "qwen2" and entry.path == ("decoder", "embedding"):
+                if layout in ("qwen2", "opt") and entry.path == ("decoder", "embedding"):
                     tensor = _resize_vocabulary(tensor, entry.shape[0])
                 tensor = from_torch(_checked(folder, name, entry, tensor), entry)
                 require(

@@ -47,6 +47,7 @@ def write_torch_folder(folder: Path, model: Model, layout: str, dtype: DType | N
             "the original layout's encoder has one shape (1024 pixels, 12 blocks of 768), which this model has not; "
             "convert it to transformers.",
         )
+    require(config.decoder.kind == "qwen2", f"the {layout} layout has no {config.decoder.kind} decoder; use orbax.")
     require(
         config.encoder.out_width == config.decoder.width,
         f"PyTorch's GOT has a decoder as wide as the encoder's {config.encoder.out_width} channels (4 necks), but "

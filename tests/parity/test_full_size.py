@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -37,13 +40,48 @@ def random_params(config) -> dict:
     return jax.tree_util.tree_map_with_path(leaf, abstract_params(config))
 
 
-@pytest.mark.slow
-def test_the_released_shape(qwen: QwenTokenizer, tmp_path_factory):
+@pytest.fixture(scope="module")
+def model(qwen: QwenTokenizer) -> Model:
     config = dataclasses.replace(got_580m(), dtype="float32")
     config = dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, context_tokens=512))
-    model = Model(config, random_params(config), qwen)
-    folder = tmp_path_factory.mktemp("full") / "hf"
-    write_torch_folder(folder, model, "transformers")
+    return Model(config, random_params(config), qwen)
+
+
+@pytest.fixture(scope="module")
+def folder(model: Model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("full") / "hf"
+    write_torch_folder(path, model, "transformers")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["original", "orbax"])
+def test_memory_while_converting(folder, tmp_path, layout):
+    """At most 1.3 x the checkpoint, of memory that the system could not take back (mapped files it can)."""
+    code = f"""
+import sys, threading, time
+peak = 0
+def watch():
+    global peak
+    while True:
+        line = next(line for line in open("/proc/self/status") if line.startswith("RssAnon"))
+        peak = max(peak, int(line.split()[1]) * 1024)
+        time.sleep(0.01)
+threading.Thread(target=watch, daemon=True).start()
+from got_jax.cli import main
+assert main(["convert", {str(folder)!r}, {str(tmp_path / "out")!r}, "--to", {layout!r}]) == 0
+print(peak)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    peak = int(done.stdout.split()[-1])
+    size = (folder / "model.safetensors").stat().st_size
+    print(f"{layout}: peak {peak / size:.2f} x the checkpoint of {size / 2**30:.2f} GiB")
+    assert peak <= 1.3 * size
+
+
+@pytest.mark.slow
+def test_the_released_shape(model, folder):
+    config = model.config
     reference = transformers.GotOcr2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     assert sum(p.numel() for p in reference.parameters()) == 560_528_640
 

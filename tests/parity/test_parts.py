@@ -1,4 +1,4 @@
-"""Parts of a model to start a training from: SAM's encoder and Qwen2's decoder compute what transformers computes."""
+"""Parts to start a training from: SAM's encoder, Qwen2's and OPT's decoders compute what transformers computes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from conftest import tiny_config
 from test_train import run_config
 
 from got_jax.errors import GotError
+from got_jax.generate import DecodeConfig, generate
 from got_jax.models.got import apply, causal_mask, normalise_pixels
-from got_jax.models.qwen2 import Decoder
+from got_jax.models.opt import OptDecoder
+from got_jax.models.qwen2 import Decoder, empty_cache
 from got_jax.models.vitdet import Encoder
-from got_jax.train.loop import starting_params
+from got_jax.train.loop import starting_params, train
 from got_jax.weights.torch_folders import read_folder, read_part
 
 torch = pytest.importorskip("torch")
@@ -110,6 +112,61 @@ def test_qwen2_decoder(tmp_path):
     mask = causal_mask(jnp.ones_like(positions))
     hidden = Decoder(config.decoder).apply({"params": parts["decoder"]}, x, positions, mask)[0]
     assert error(apply(config, parts, hidden, method="logits"), expected) <= 1e-5
+
+
+def opt_config():
+    decoder = dataclasses.replace(tiny_config().decoder, kind="opt", kv_heads=4, eps=1e-5, context_tokens=100)
+    return dataclasses.replace(tiny_config(), decoder=decoder)
+
+
+def opt_model():
+    d = opt_config().decoder
+    config = transformers.OPTConfig(
+        vocab_size=d.vocab_size,
+        hidden_size=d.width,
+        num_hidden_layers=d.depth,
+        ffn_dim=d.mlp_width,
+        num_attention_heads=d.heads,
+        max_position_embeddings=d.context_tokens,
+        word_embed_proj_dim=d.width,
+        pad_token_id=1,
+    )
+    return randomised(transformers.OPTForCausalLM(config))
+
+
+def test_opt_decoder(tmp_path):
+    """Whole rows, and the same through the KV cache."""
+    model = opt_model()
+    model.save_pretrained(tmp_path)
+    config = opt_config()
+    parts, _ = read_part(tmp_path, config, "opt")
+    ids = np.random.default_rng(0).integers(3, 512, (2, 30))
+    with torch.no_grad():
+        expected = model(torch.from_numpy(ids)).logits
+    x = parts["decoder"]["embedding"][ids]
+    positions = jnp.broadcast_to(jnp.arange(30), (2, 30))
+    run = lambda *args: OptDecoder(config.decoder).apply({"params": parts["decoder"]}, *args)
+    hidden, _ = run(x, positions, causal_mask(jnp.ones_like(positions)))
+    assert error(apply(config, parts, hidden, method="logits"), expected) <= 1e-5
+    cache = empty_cache(config.decoder, 2, 32, jnp.dtype("float32"))
+    slots = jnp.arange(32)
+    for start, stop in ((0, 20), (20, 21), (21, 30)):
+        at = positions[:, start:stop]
+        part, cache = run(x[:, start:stop], at, slots[None, None] <= at[:, :, None], cache)
+        assert error(apply(config, parts, part, method="logits"), expected[:, start:stop]) <= 1e-5
+
+
+def test_stage_one_reads_with_opt(tmp_path):
+    """A model with an OPT decoder trains and decodes like any other."""
+    opt_model().save_pretrained(tmp_path / "opt")
+    config = run_config(tmp_path / "run", model=opt_config(), init_from=str(tmp_path / "opt"), steps=2, save_every=2)
+    state = train(config, progress=False)
+    assert state.params["decoder"]["positions"].shape == (102, 32)
+    decode = DecodeConfig(4, 0)
+    prompt = [[5, *[7] * 9, 8]]
+    picture = np.zeros((1, 96, 96, 3), np.uint8)
+    [answer] = generate(config.model, state.params, prompt, picture, np.zeros(1, np.int32), 7, (-1,), decode)
+    assert len(answer.tokens) == 4
 
 
 @pytest.mark.parametrize("rows", [300, 600])

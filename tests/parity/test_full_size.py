@@ -88,6 +88,7 @@ def test_the_released_shape(model, folder):
     noise = np.random.default_rng(1).integers(0, 255, (40, 30, 3), np.uint8)
     picture = to_square(Image.fromarray(noise), 1024)
     report = parity.compare(model, reference, [picture], tokens=64)
+    print(parity.as_markdown(report))
     worst = max(report.rows, key=lambda row: row.relative_error)
     assert worst.relative_error <= 1e-5, worst
     assert (report.agreement, report.tokens) == ([1.0], [64])
@@ -96,4 +97,6 @@ def test_the_released_shape(model, folder):
     exact = np.asarray(apply(config, model.params, picture[None], method="encode"))
     rounded = np.asarray(apply(half, model.params, picture[None], method="encode"), np.float32)
     assert np.isfinite(rounded).all()
-    assert np.linalg.norm(rounded - exact) / np.linalg.norm(exact) <= 2e-2
+    error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    print(f"bfloat16 encoder and connector: relative error {error:.1e}")
+    assert error <= 2e-2

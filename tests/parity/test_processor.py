@@ -74,3 +74,16 @@ def test_prompt_ids(processor, qwen, theirs, ours):
     ids = processor(picture_of((120, 100)), return_tensors="np", **theirs)["input_ids"][0].tolist()
     expected = prompts.prompt_ids(qwen, prompts.query(**ours, dialect="transformers"), 256, dialect="transformers")
     assert ids == expected
+
+
+def test_prompt_ids_of_tiles_and_pages(processor, qwen):
+    """Several pictures share one pair of marks in both."""
+    picture = picture_of((300, 200))
+    tiles = len(images.tiles(picture, 96))
+    ids = processor(picture, return_tensors="np", crop_to_patches=True, format=True)["input_ids"][0].tolist()
+    query = prompts.query(format=True, patches=True, dialect="transformers")
+    assert ids == prompts.prompt_ids(qwen, query, 256, tiles, dialect="transformers")
+    pages = [picture, picture_of((200, 300))]
+    ids = processor([pages], return_tensors="np", multi_page=True, format=True)["input_ids"][0].tolist()
+    query = prompts.query(pages=True, format=True, dialect="transformers")
+    assert ids == prompts.prompt_ids(qwen, query, 256, 2, dialect="transformers")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -156,6 +159,53 @@ def init_abstract(config):
     from got_jax.models.got import abstract_params
 
     return abstract_params(config)
+
+
+def test_heads_and_shards(model, reference, tmp_path):
+    """An absent or repeated lm_head, one file or many with an index: the same model."""
+    reference.save_pretrained(tmp_path / "one")
+    reference.save_pretrained(tmp_path / "many", max_shard_size="100KB")
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 1
+    one, many = read_folder(tmp_path / "one", dtype=None), read_folder(tmp_path / "many", dtype=None)
+    same(one.params, many.params)
+    path = tmp_path / "one" / "model.safetensors"
+    tensors = safetensors_numpy.load_file(path)
+    embedding = next(value for key, value in tensors.items() if key.endswith("embed_tokens.weight"))
+    assert not any("lm_head" in key for key in tensors)
+    safetensors_numpy.save_file({**tensors, "lm_head.weight": embedding}, path)
+    same(read_folder(tmp_path / "one", dtype=None).params, one.params)
+    shard = next((tmp_path / "many").glob("*.safetensors"))
+    shard.unlink()
+    with pytest.raises(GotError, match="cannot be read"):
+        read_folder(tmp_path / "many")
+
+
+def test_a_killed_conversion_leaves_no_folder(model, tmp_path):
+    """Killed while the tensors are written; the target of an earlier conversion stays as it was."""
+    write_model(tmp_path / "a", model)
+    assert main(["convert", str(tmp_path / "a"), str(tmp_path / "hf"), "--to", "transformers"]) == 0
+    before = (tmp_path / "hf" / "model.safetensors").read_bytes()
+    code = f"""
+import os
+from got_jax.weights import torch_write
+real = torch_write.to_torch
+def dying(tensor, entry, seen=[]):
+    seen.append(1)
+    if len(seen) == 20:
+        os._exit(9)
+    return real(tensor, entry)
+torch_write.to_torch = dying
+from got_jax.cli import main
+main(["convert", {str(tmp_path / "a")!r}, {str(tmp_path)!r} + "/" + os.environ["TARGET"], "--to", "transformers"])
+"""
+    for target in ("new", "hf"):
+        environment = {**os.environ, "TARGET": target}
+        assert subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode == 9
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "hf" / "model.safetensors").read_bytes() == before
+    for half in tmp_path.glob(".*"):
+        with pytest.raises(GotError):
+            read_folder(half)
 
 
 def test_what_a_layout_cannot_hold_is_refused(model, tiny, tiny_params, pieces, tmp_path):

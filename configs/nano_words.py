@@ -28,7 +28,7 @@ def config() -> TrainConfig:
         losses=LossConfig(text=1.0, patches=0.5, cells=0.5),
         optimizer=OptimizerConfig(lr=1e-3, muon_lr=0.02, final=0.3, warmup_steps=50, b2=0.98),
         init_from="runs/nano_letters",
-        steps=3_000,
+        steps=2_500,
         out="runs/nano_words",
         tokenizer="got_jax/assets/nano",
         save_every=250,

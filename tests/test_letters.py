@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from conftest import NANO
 
+from got_jax.config import got_580m
 from got_jax.data.batches import encode_example, pack
 from got_jax.data.example import Letters
 from got_jax.data.letters import CELL_LETTERS, letter_labels
 from got_jax.errors import GotError
 from got_jax.prompts import IMG_PAD
 from got_jax.tokenizers import load_tokenizer
-from got_jax.train.letters import require_labels
+from got_jax.train.letters import init_heads, require_labels
 from got_jax.train.step import LossConfig
 from pipelines.documents import Documents
 
@@ -74,3 +76,5 @@ def test_what_the_losses_train():
             LossConfig(text=text)
     with pytest.raises(GotError, match="does not know where its letters stand"):
         require_labels(None)
+    with pytest.raises(GotError, match="up to 16,384 entries, and this one has 151,860"):
+        init_heads(got_580m(), jax.random.key(0))

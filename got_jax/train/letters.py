@@ -20,6 +20,8 @@ from got_jax.data.letters import CELL_LETTERS, NOTHING, LetterLabels
 from got_jax.errors import require
 from got_jax.models.layers import Linear
 
+MOST_CLASSES = 16_384  # a head for each of a cell's twelve letters grows with the vocabulary
+
 
 class LetterHeads(nn.Module):
     """The two classifiers: (patch features, image tokens) -> scores of every class."""
@@ -38,6 +40,11 @@ class LetterHeads(nn.Module):
 def init_heads(config: GotConfig, key: Array, boxed: bool = False) -> dict:
     """Fresh parameters of the heads of a model."""
     e = config.encoder
+    require(
+        config.decoder.vocab_size <= MOST_CLASSES,
+        f"the letters lesson is for vocabularies of characters, up to {MOST_CLASSES:,} entries, and this one has "
+        f"{config.decoder.vocab_size:,}; set losses.patches and losses.cells to 0.",
+    )
     heads = LetterHeads(config.decoder.vocab_size)
     grid = jnp.zeros((1, e.grid, e.grid, e.neck_width))
     params: Any = heads.init(key, grid, jnp.zeros((1, e.image_tokens, config.decoder.width)))["params"]

@@ -195,12 +195,12 @@ def _read_params(
                 tensor = get[name]()
                 if layout in ("qwen2", "opt") and entry.path == ("decoder", "embedding"):
                     tensor = _resize_vocabulary(tensor, entry.shape[0])
-                tensor = from_torch(_checked(folder, name, entry, tensor), entry)
+                tensor = from_torch(_checked(folder, layout, name, entry, tensor), entry)
                 require(
                     dtype is not None or tensor.dtype == array.dtype,
                     f"{folder}: tensor {name} is {tensor.dtype} where its neighbours are {array.dtype}; give --dtype.",
                 )
-                array[entry.index] = tensor.astype(array.dtype)
+                array[entry.index] = tensor  # rounds where the dtypes differ
             return jnp.asarray(array)
 
         params = jax.tree_util.tree_map_with_path(filled, part_shapes(config, layout))
@@ -223,14 +223,16 @@ def _resize_vocabulary(table: np.ndarray, rows: int) -> np.ndarray:
     return np.concatenate([table, new.astype(table.dtype)])
 
 
-def _checked(folder: Path, name: str, entry: Entry, tensor: np.ndarray) -> np.ndarray:
+def _checked(folder: Path, layout: str, name: str, entry: Entry, tensor: np.ndarray) -> np.ndarray:
     require(
         tensor.shape == entry.shape,
-        f"{folder}: tensor {name} has shape {list(tensor.shape)}, but the config asks for {list(entry.shape)}.",
+        f"{folder}: tensor {name} of the {layout} layout has shape {list(tensor.shape)}, but the config asks for "
+        f"{list(entry.shape)}.",
     )
     require(
-        np.isfinite(tensor.astype(np.float32)).all(),
-        f"{folder}: tensor {name} holds values that are not finite; copy the checkpoint again.",
+        np.isfinite(tensor).all(),
+        f"{folder}: tensor {name} of the {layout} layout holds values that are not finite, where numbers were "
+        "expected; copy the checkpoint again.",
     )
     return tensor
 

@@ -80,7 +80,9 @@ def _tensors(model: Model, layout: str, dtype: DType | None) -> list[tuple[str, 
         for part in entry.path:
             leaf = leaf[part]
         kept = np.dtype(dtype or leaf.dtype)  # type: ignore[union-attr]
-        make = lambda leaf=leaf, entry=entry, kept=kept: to_torch(np.asarray(leaf[entry.index]), entry).astype(kept)
+        make = lambda leaf=leaf, entry=entry, kept=kept: to_torch(
+            np.asarray(leaf[entry.index] if entry.index else leaf), entry
+        ).astype(kept, copy=False)
         found.append((name, kept, entry.shape, make))
         if layout == "original" and entry.path == ("decoder", "embedding"):
             found.append((LM_HEAD[layout], kept, entry.shape, make))  # the released file repeats it

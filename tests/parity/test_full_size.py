@@ -12,12 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
 
 from eval import parity
+from got_jax import prompts
 from got_jax.config import got_580m
 from got_jax.images import to_square
 from got_jax.models.got import abstract_params, apply
 from got_jax.tokenizers import QwenTokenizer
+from got_jax.weights.layouts import entries
 from got_jax.weights.store import Model
 from got_jax.weights.torch_write import write_torch_folder
 
@@ -77,6 +80,15 @@ print(peak)
     size = (folder / "model.safetensors").stat().st_size
     print(f"{layout}: peak {peak / size:.2f} x the checkpoint of {size / 2**30:.2f} GiB")
     assert peak <= 1.3 * size
+    if layout == "original":
+        theirs = safe_open(folder / "model.safetensors", framework="numpy")
+        ours = safe_open(tmp_path / "out" / "model.safetensors", framework="numpy")
+        slot = lambda entry: (entry.path, entry.index)
+        names = {slot(entry): name for name, entry in entries(got_580m(), "transformers").items()}
+        pairs = [(name, names[slot(entry)]) for name, entry in entries(got_580m(), "original").items()]
+        assert len(pairs) == 471
+        for original, port in [*pairs, ("lm_head.weight", names[("decoder", "embedding"), ()])]:
+            assert (ours.get_tensor(original) == theirs.get_tensor(port)).all(), original
 
 
 @pytest.mark.slow
@@ -99,4 +111,14 @@ def test_the_released_shape(model, folder):
     assert np.isfinite(rounded).all()
     error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
     print(f"bfloat16 encoder and connector: relative error {error:.1e}")
+    assert error <= 2e-2
+
+    tokens = jnp.array([prompts.prompt_ids(model.tokenizer, prompts.PLAIN, config.encoder.image_tokens, 1)])
+    is_image = tokens == model.tokenizer.special[prompts.IMG_PAD]
+    rows = (jnp.zeros(1, jnp.int32), jnp.arange(tokens.shape[1])[None], jnp.ones_like(tokens))
+    read = lambda c, features: apply(c, model.params, tokens, is_image, features, *rows, method="read")
+    exact, rounded = (np.asarray(read(c, jnp.asarray(exact)), np.float32) for c in (config, half))
+    error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    print(f"bfloat16 decoder: relative error {error:.1e}")
+    assert np.isfinite(rounded).all()
     assert error <= 2e-2

@@ -155,7 +155,7 @@ def test_damaged_folders_are_refused(folder, ours, tmp_path):
     name = next(key for key in tensors if key.endswith("neck.conv2.weight"))
     for change, says in (
         ({k: v for k, v in tensors.items() if k != name}, r"neck\.conv2\.weight of the transformers layout is missing"),
-        (tensors | {name: tensors[name][:3]}, r"neck\.conv2\.weight has shape \[3, "),
+        (tensors | {name: tensors[name][:3]}, r"neck\.conv2\.weight of the transformers layout has shape \[3, "),
         (tensors | {name: tensors[name] * np.nan}, "not finite"),
         (tensors | {"surprise": tensors[name]}, "tensor surprise is not part"),
         (tensors | {"lm_head.weight": tensors[name]}, "differs from the embedding"),

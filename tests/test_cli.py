@@ -98,7 +98,7 @@ def test_ocr_writes_one_file_each(capsys, model, picture, tmp_path):
         (["train", "configs/nano_text.py", "--optimizer.speed", "3"], "names no field"),
         (["train", "configs/nano_text.py", "--optimizer.lr"], "has no value"),
         (["train", "configs/nano_text.py", "lr", "3"], "is no override"),
-        (["convert", "nothing", "x"], "nothing does not exist"),
+        (["convert", "nothing", "x"], "model 'nothing' is unknown"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_code_2(capsys, model, picture, argv, says):

@@ -28,7 +28,7 @@ from got_jax.errors import GotError, require
 from got_jax.generate import DecodeConfig, generate
 from got_jax.models.got import apply, causal_mask, normalise_pixels
 from got_jax.models.qwen2 import DecoderBlock
-from got_jax.models.vitdet import Encoder, EncoderBlock, Neck
+from got_jax.models.vitdet import Encoder, EncoderBlock, Neck, cut_patches
 from got_jax.reader import model_folder
 from got_jax.train.checkpoints import read_weights
 from got_jax.weights.store import Model
@@ -130,9 +130,7 @@ def _layers(model: Model, reference: Any, picture: np.ndarray) -> list[Row]:
             hook.remove()
 
     rows = []
-    patches, p = np.asarray(pixels), e.patch_px
-    patches = patches.reshape(1, e.grid, p, e.grid, p, 3).swapaxes(2, 3).reshape(1, e.grid, e.grid, -1)
-    embedded = patches @ np.asarray(encoder["patch_embed"]["kernel"]) + np.asarray(encoder["patch_embed"]["bias"])
+    embedded = cut_patches(pixels, e.patch_px) @ encoder["patch_embed"]["kernel"] + encoder["patch_embed"]["bias"]
     rows.append(_row("encoder.patch_embed", embedded, seen["encoder.patch_embed"]))
     x = seen["encoder.patch_embed"] + np.asarray(encoder["pos_embed"])
     for number, (block, weights) in enumerate(_blocks(model)):

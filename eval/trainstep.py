@@ -27,7 +27,7 @@ STEPS = 6
 
 
 def measure(config: TrainConfig) -> str:
-    """Median and spread of the jitted step on one packed batch past the engine's ramp."""
+    """Median and spread of the jitted step on one packed batch."""
     tokenizer = load_tokenizer(config.model.tokenizer, Path(config.tokenizer))
     data = config.data
     source = BatchSource(

@@ -37,8 +37,6 @@ class Documents:
         tight: share of slices that are cut close to their text whatever their shape.
         scrambled: share of slices whose text is no prose (shuffled words, codes, numbers, capitals), so that a model
             learns to look rather than to guess.
-        ramp: over the first so many indices the slices grow from one short line to the full limits, and more and more
-            of them get effects (0 = no ramp).
         effects: share of pictures on which paper, scanner and screen leave their traces.
     """
 
@@ -54,7 +52,6 @@ class Documents:
     most_aspect: float = 4.0
     tight: float = 0.15
     scrambled: float = 0.2
-    ramp: int = 0
     effects: float = 1.0
 
     def __post_init__(self) -> None:
@@ -80,19 +77,16 @@ class Documents:
         if kind == "page":
             lines, width, height = self._page(rng, font)
         else:
-            lines, width, height = self._slice(rng, font, kind, self._ease(index))
+            lines, width, height = self._slice(rng, font, kind)
         ink = coverage(lines, width, height)
         screen = font.face.kind == "mono" and rng.random() < 0.5
         meta: dict = {"engine": "documents", "kind": kind, "font": font.face.name, "lines": len(lines)}
-        if rng.random() < self.effects * self._ease(index):
+        if rng.random() < self.effects:
             picture, meta["effects"] = photograph(ink, rng, screen)
         else:
             picture, _ = photograph(ink, np.random.default_rng(0), screen=True)
         letters = place_letters(lines, width, height, meta.get("effects", {}).get("skew_degrees", 0.0))
         return Example((to_png(picture),), prompts.PLAIN, "\n".join(line.text for line in lines), meta, letters)
-
-    def _ease(self, index: int) -> float:
-        return 1.0 if index >= self.ramp else index / self.ramp
 
     def _texts(self) -> tuple[tuple[str, ...], ...]:
         return corpora.folder(self.corpus) if self.corpus else corpora.split(self.split)
@@ -114,14 +108,11 @@ class Documents:
                 yield words
             at += 1
 
-    def _slice(
-        self, rng: np.random.Generator, font: fonts.Typeface, kind: str, ease: float
-    ) -> tuple[list[Line], int, int]:
+    def _slice(self, rng: np.random.Generator, font: fonts.Typeface, kind: str) -> tuple[list[Line], int, int]:
         """A few lines on a tight ground. "paragraph" starts where a paragraph starts, "lines" anywhere."""
         low, high = self.line_chars
-        chars = rng.uniform(low, low + (high - low) * max(ease, 0.1))
-        most = max(1, round(self.max_lines * ease))
-        count = int(rng.integers(1, most + 1))
+        chars = rng.uniform(low, high)
+        count = int(rng.integers(1, self.max_lines + 1))
         column_ems = chars * font.width(string.ascii_lowercase) / 26
         indent_ems = float(rng.choice([0.0, rng.uniform(0.5, 2.5)])) if kind == "paragraph" else 0.0
         indent_ems = min(indent_ems, column_ems / 4)
@@ -160,7 +151,7 @@ class Documents:
         ]
         width = max(line.x_px[-1] + font.width(line.words[-1]) * size for line in lines) + right
         height = top + size * 1.2 + (len(lines) - 1) * leading + bottom
-        if rng.random() >= self.tight * ease:
+        if rng.random() >= self.tight:
             # The encoder sees a square: without more paper a single word would be stretched to fill it.
             wider = max(0.0, size * self.least_ems - width)
             taller = max(0.0, (width + wider) / self.most_aspect - height)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import NANO
@@ -16,7 +17,7 @@ from got_jax.data.letters import CELL_LETTERS, letter_labels
 from got_jax.errors import GotError
 from got_jax.prompts import IMG_PAD
 from got_jax.tokenizers import load_tokenizer
-from got_jax.train.letters import init_heads, require_labels
+from got_jax.train.letters import init_heads, letter_losses
 from got_jax.train.step import LossConfig
 from pipelines.documents import Documents
 
@@ -75,6 +76,6 @@ def test_what_the_losses_train():
         with pytest.raises(GotError, match="give one above 0"):
             LossConfig(text=text)
     with pytest.raises(GotError, match="does not know where its letters stand"):
-        require_labels(None)
+        letter_losses({}, jnp.zeros(1), jnp.zeros(1), None)
     with pytest.raises(GotError, match="up to 16,384 entries, and this one has 151,860"):
         init_heads(got_580m(), jax.random.key(0))

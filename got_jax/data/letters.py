@@ -12,7 +12,7 @@ from got_jax.data.example import Letters
 from got_jax.tokenizers import Tokenizer
 
 CELL_LETTERS = 12  # letters of a cell that are asked for; more are ignored
-NOTHING = 0  # the class of a patch or place without a letter; no tokenizer gives a character id 0
+NOTHING = 0  # the class of a patch or place without a letter; SentencePiece's <unk>, which byte fallback never needs
 
 
 class LetterLabels(NamedTuple):

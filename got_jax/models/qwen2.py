@@ -61,17 +61,28 @@ class DecoderAttention(nn.Module):
         v = split(Linear(c.kv_heads * c.head_width, ("embed", "heads"), name="v_proj")(x), c.kv_heads)
         q = rotary(q, positions, c.rope_theta) * c.head_width**-0.5
         k = rotary(k, positions, c.rope_theta)
-        if cache is not None:
-            cache = KVCache(
-                write_cache(cache.k, k, positions[:, 0], layer), write_cache(cache.v, v, positions[:, 0], layer)
-            )
-            k = jax.lax.dynamic_index_in_dim(cache.k, layer, keepdims=False)
-            v = jax.lax.dynamic_index_in_dim(cache.v, layer, keepdims=False)
-        y = attention(q, k, v, mask).reshape(x.shape)
-        return Linear(c.width, ("heads", "embed"), bias=False, name="o_proj")(y), cache
+        y, cache = cached_attention(q, k, v, positions, mask, cache, layer)
+        return Linear(c.width, ("heads", "embed"), bias=False, name="o_proj")(y.reshape(x.shape)), cache
 
 
-def write_cache(cache: Array, new: Array, start: Array, layer: Array | None) -> Array:
+def cached_attention(
+    q: Float[Array, "B L K C"],
+    k: Float[Array, "B L G C"],
+    v: Float[Array, "B L G C"],
+    positions: Int[Array, "B L"],
+    mask: Bool[Array, "B L S"],
+    cache: KVCache | None,
+    layer: Int[Array, ""] | None,
+) -> tuple[Float[Array, "B L K C"], KVCache | None]:
+    """Attention over the row itself or, with a cache, over layer `layer` of it after k and v are written there."""
+    if cache is not None:
+        cache = KVCache(_write(cache.k, k, positions[:, 0], layer), _write(cache.v, v, positions[:, 0], layer))
+        k = jax.lax.dynamic_index_in_dim(cache.k, layer, keepdims=False)
+        v = jax.lax.dynamic_index_in_dim(cache.v, layer, keepdims=False)
+    return attention(q, k, v, mask), cache
+
+
+def _write(cache: Array, new: Array, start: Array, layer: Array | None) -> Array:
     """Writes rows' new entries [B, L, G, C] into layer `layer` of the cache, row b from slot start[b] on."""
     rows = jnp.arange(new.shape[0])[:, None]
     slots = start[:, None] + jnp.arange(new.shape[1])
@@ -99,7 +110,13 @@ class DecoderBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embeddings in, final hidden states out; `embed` and `logits` use the one tied table."""
+    """Embeddings in, final hidden states out; `embed` and `logits` use the one tied table.
+
+    `opt.OptDecoder` differs in its block, its norm and its positions.
+    """
+
+    Block = DecoderBlock
+    Norm = RMSNorm
 
     config: DecoderConfig
     remat: bool = False
@@ -108,7 +125,7 @@ class Decoder(nn.Module):
     def setup(self) -> None:
         c = self.config
         self.embedding = self.param("embedding", logical(normal, "vocab", "embed"), (c.vocab_size, c.width))
-        block = nn.remat(DecoderBlock, prevent_cse=False) if self.remat else DecoderBlock
+        block = nn.remat(self.Block, prevent_cse=False) if self.remat else self.Block
         self.layers = nn.scan(
             block,
             variable_axes={"params": 0},
@@ -118,7 +135,7 @@ class Decoder(nn.Module):
             unroll=self.unroll,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(c)
-        self.norm = RMSNorm(c.eps)
+        self.norm = self.Norm(c.eps)
 
     def embed(self, tokens: Int[Array, "B L"], dtype: jnp.dtype) -> Float[Array, "B L D"]:
         return self.embedding[tokens].astype(dtype)

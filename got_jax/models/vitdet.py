@@ -35,6 +35,12 @@ def merge_windows(
     return x.reshape(-1, side * window, side * window, x.shape[-1])[:, :grid, :grid]
 
 
+def cut_patches(pixels: Float[Array, "N H W 3"], patch_px: int) -> Float[Array, "N grid grid patch*patch*3"]:
+    """Squares of the picture, each as one row of its pixels."""
+    n, side, p = pixels.shape[0], pixels.shape[1] // patch_px, patch_px
+    return pixels.reshape(n, side, p, side, p, 3).swapaxes(2, 3).reshape(n, side, side, p * p * 3)
+
+
 class EncoderAttention(nn.Module):
     """Self-attention over squares of `side` x `side` cells with decomposed relative positions."""
 
@@ -133,8 +139,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, pixels: Float[Array, "N H W 3"]) -> Float[Array, "N grid grid C"]:
         c = self.config
-        n, p = pixels.shape[0], c.patch_px
-        patches = pixels.reshape(n, c.grid, p, c.grid, p, 3).swapaxes(2, 3).reshape(n, c.grid, c.grid, p * p * 3)
+        patches = cut_patches(pixels, c.patch_px)
         x = Linear(c.width, ("patch", "embed"), init=nn.initializers.lecun_normal(), name="patch_embed")(patches)
         pos = self.param("pos_embed", logical(normal, None, None, "embed"), (c.grid, c.grid, c.width))
         x = x + pos.astype(x.dtype)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from got_jax.config import GotConfig
 from got_jax.data.letters import CELL_LETTERS, NOTHING, LetterLabels
-from got_jax.errors import require
+from got_jax.errors import GotError, require
 from got_jax.models.layers import Linear
 
 MOST_CLASSES = 16_384  # a head for each of a cell's twelve letters grows with the vocabulary
@@ -52,12 +52,17 @@ def init_heads(config: GotConfig, key: Array, boxed: bool = False) -> dict:
 
 
 def letter_losses(
-    params: dict, grid: Float[Array, "N grid grid C"], tokens: Float[Array, "N T D"], labels: LetterLabels
+    params: dict, grid: Float[Array, "N grid grid C"], tokens: Float[Array, "N T D"], labels: LetterLabels | None
 ) -> dict[str, Float[Array, ""]]:
     """Mean cross-entropy of patches and of cells, and the share of letters that are named rightly.
 
     In a cell the places up to the first empty one count: its letters and where they end.
+
+    Raises:
+        GotError: when the batch has no labels.
     """
+    if labels is None:
+        raise GotError("the engine does not know where its letters stand; set losses.patches and losses.cells to 0.")
     classes = params["patches"]["bias"].shape[0]
     scores: Any = LetterHeads(classes).apply({"params": params}, grid, tokens)
     patches, cells = scores
@@ -75,9 +80,3 @@ def letter_losses(
 
 def _share(right: Array, counted: Array) -> Array:
     return (right & counted).sum() / jnp.maximum(counted.sum(), 1)
-
-
-def require_labels(labels: LetterLabels | None) -> LetterLabels:
-    require(labels is not None, "the engine does not know where its letters stand; set losses.patches, .cells to 0.")
-    assert labels is not None
-    return labels

@@ -55,6 +55,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     if c.muon_lr:
         rule = muon(
             schedule(c, steps, c.muon_lr),
+            eps=c.eps,
             weight_decay=c.weight_decay,
             weight_decay_mask=decays,
             adam_b1=c.b1,

@@ -15,9 +15,9 @@ from jaxtyping import Array, Float, Int
 from got_jax.config import GotConfig
 from got_jax.data.batches import Batch
 from got_jax.errors import require
-from got_jax.models.got import abstract_params, apply, init_params
+from got_jax.models.got import apply, init_params
 from got_jax.sharding import batch_sharding, replicated, shardings
-from got_jax.train.letters import init_heads, letter_losses, require_labels
+from got_jax.train.letters import init_heads, letter_losses
 from got_jax.train.losses import cross_entropy
 
 PARTS = ("encoder", "connector", "decoder")
@@ -77,7 +77,7 @@ def loss_fn(
         total += losses.text * loss
         metrics |= {"text": loss, "accuracy": accuracy}
     if losses.letters:
-        letters = letter_losses(params["letters"], grid, features, require_labels(batch.letters))
+        letters = letter_losses(params["letters"], grid, features, batch.letters)
         total += losses.patches * letters["patches"]
         total += jnp.where(step >= losses.cells_from, losses.cells, 0.0) * letters["cells"]
         metrics |= letters
@@ -96,9 +96,7 @@ def state_shardings(
     config: GotConfig, optimizer: optax.GradientTransformation, mesh: Mesh, losses: LossConfig = LossConfig()
 ) -> TrainState:
     """Where each array of the state lives; the optimizer's moments lie as their parameters do."""
-    boxed = abstract_params(config, boxed=True)
-    if losses.letters:
-        boxed = jax.eval_shape(lambda: fresh_params(config, losses, jax.random.key(0), boxed=True))
+    boxed = jax.eval_shape(lambda: fresh_params(config, losses, jax.random.key(0), boxed=True))
     return TrainState(
         replicated(mesh),  # type: ignore[arg-type]
         shardings(boxed, mesh),

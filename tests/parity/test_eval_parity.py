@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
-from conftest import tiny_config
 
 from eval import parity
-from got_jax.models.got import init_params
-from got_jax.weights.store import Model
 from got_jax.weights.torch_write import write_torch_folder
 
 pytest.importorskip("torch")
@@ -21,15 +14,9 @@ transformers = pytest.importorskip("transformers")
 
 
 @pytest.fixture(scope="module")
-def folder(qwen, tmp_path_factory):
-    tiny = tiny_config()
-    decoder = dataclasses.replace(tiny.decoder, vocab_size=qwen.vocab_size)
-    config = dataclasses.replace(tiny, tokenizer="qwen", decoder=decoder)
-    rng = np.random.default_rng(0)
-    params = init_params(config, jax.random.key(0))
-    params = jax.tree.map(lambda p: jnp.asarray(p + rng.normal(0, 0.1, p.shape), jnp.float32), params)
+def folder(qwen_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("parity") / "hf"
-    write_torch_folder(path, Model(config, params, qwen), "transformers")
+    write_torch_folder(path, qwen_model, "transformers")
     return path
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import tiny_config
+from conftest import randomised, relative_error, text_values, tiny_config, vision_values
 from test_train import run_config
 
 from got_jax.errors import GotError
@@ -24,63 +24,20 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 
-def randomised(model):
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.15 + (1.0 if parameter.ndim == 1 else 0.0))
-    return model.eval()
+def sam(**changes):
+    return transformers.SamVisionModel(transformers.SamVisionConfig(**vision_values(**changes)))
 
 
-def error(got, expected) -> float:
-    got, expected = np.asarray(got, np.float64), expected.detach().double().numpy()
-    assert got.shape == expected.shape
-    return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
-
-
-def sam_config(**changes):
-    e = tiny_config().encoder
-    return transformers.SamVisionConfig(
-        **{
-            "hidden_size": e.width,
-            "output_channels": e.neck_width,
-            "num_hidden_layers": e.depth,
-            "num_attention_heads": e.heads,
-            "image_size": e.image_px,
-            "patch_size": e.patch_px,
-            "window_size": e.window,
-            "global_attn_indexes": [1, 3],
-            "mlp_dim": e.mlp_width,
-            **changes,
-        }
-    )
-
-
-def qwen_config(**changes):
-    d = tiny_config().decoder
-    return transformers.Qwen2Config(
-        **{
-            "vocab_size": d.vocab_size,
-            "hidden_size": d.width,
-            "intermediate_size": d.mlp_width,
-            "num_hidden_layers": d.depth,
-            "num_attention_heads": d.heads,
-            "num_key_value_heads": d.kv_heads,
-            "max_position_embeddings": 4096,
-            "rope_theta": d.rope_theta,
-            "tie_word_embeddings": True,
-            "pad_token_id": 0,
-            **changes,
-        }
-    )
+def qwen2(**changes):
+    return transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**text_values(**changes)))
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["vision model", "all of SAM"])
 def test_sam_encoder(tmp_path, whole):
-    model = transformers.SamVisionModel(sam_config())
+    model = sam()
     if whole:
         config = transformers.SamConfig(
-            vision_config=sam_config().to_dict(),
+            vision_config=vision_values(),
             prompt_encoder_config={"hidden_size": 8, "image_size": 96, "patch_size": 8},
             mask_decoder_config={"hidden_size": 8, "num_attention_heads": 2, "mlp_dim": 16, "iou_head_hidden_dim": 8},
         )
@@ -96,11 +53,11 @@ def test_sam_encoder(tmp_path, whole):
         vision = model.vision_encoder
         expected = vision(torch.from_numpy(np.array(pixels).transpose(0, 3, 1, 2))).last_hidden_state
     got = Encoder(tiny_config().encoder).apply({"params": parts["encoder"]}, pixels)
-    assert error(got, expected.permute(0, 2, 3, 1)) <= 1e-5
+    assert relative_error(got, expected.permute(0, 2, 3, 1)) <= 1e-5
 
 
 def test_qwen2_decoder(tmp_path):
-    model = randomised(transformers.Qwen2ForCausalLM(qwen_config()))
+    model = randomised(qwen2())
     model.save_pretrained(tmp_path)
     config = tiny_config()
     parts, _ = read_part(tmp_path, config, "qwen2")
@@ -111,7 +68,7 @@ def test_qwen2_decoder(tmp_path):
     positions = jnp.broadcast_to(jnp.arange(30), (2, 30))
     mask = causal_mask(jnp.ones_like(positions))
     hidden = Decoder(config.decoder).apply({"params": parts["decoder"]}, x, positions, mask)[0]
-    assert error(apply(config, parts, hidden, method="logits"), expected) <= 1e-5
+    assert relative_error(apply(config, parts, hidden, method="logits"), expected) <= 1e-5
 
 
 def opt_config():
@@ -147,13 +104,13 @@ def test_opt_decoder(tmp_path):
     positions = jnp.broadcast_to(jnp.arange(30), (2, 30))
     run = lambda *args: OptDecoder(config.decoder).apply({"params": parts["decoder"]}, *args)
     hidden, _ = run(x, positions, causal_mask(jnp.ones_like(positions)))
-    assert error(apply(config, parts, hidden, method="logits"), expected) <= 1e-5
+    assert relative_error(apply(config, parts, hidden, method="logits"), expected) <= 1e-5
     cache = empty_cache(config.decoder, 2, 32, jnp.dtype("float32"))
     slots = jnp.arange(32)
     for start, stop in ((0, 20), (20, 21), (21, 30)):
         at = positions[:, start:stop]
         part, cache = run(x[:, start:stop], at, slots[None, None] <= at[:, :, None], cache)
-        assert error(apply(config, parts, part, method="logits"), expected[:, start:stop]) <= 1e-5
+        assert relative_error(apply(config, parts, part, method="logits"), expected[:, start:stop]) <= 1e-5
 
 
 def test_stage_one_reads_with_opt(tmp_path):
@@ -171,7 +128,7 @@ def test_stage_one_reads_with_opt(tmp_path):
 
 @pytest.mark.parametrize("rows", [300, 600])
 def test_the_vocabulary_is_the_configs(tmp_path, rows):
-    model = randomised(transformers.Qwen2ForCausalLM(qwen_config(vocab_size=rows, tie_word_embeddings=False)))
+    model = randomised(qwen2(vocab_size=rows, tie_word_embeddings=False))
     model.save_pretrained(tmp_path)
     parts, left_out = read_part(tmp_path, tiny_config(), "qwen2")
     table = np.asarray(parts["decoder"]["embedding"])
@@ -184,8 +141,8 @@ def test_the_vocabulary_is_the_configs(tmp_path, rows):
 
 
 def test_a_training_starts_from_parts(tmp_path):
-    randomised(transformers.SamVisionModel(sam_config())).save_pretrained(tmp_path / "sam")
-    randomised(transformers.Qwen2ForCausalLM(qwen_config(vocab_size=300))).save_pretrained(tmp_path / "qwen")
+    randomised(sam()).save_pretrained(tmp_path / "sam")
+    randomised(qwen2(vocab_size=300)).save_pretrained(tmp_path / "qwen")
     config = run_config(tmp_path / "run", init_from=f"{tmp_path / 'sam'},{tmp_path / 'qwen'}")
     params, lines = starting_params(config)
     assert set(params) == {"encoder", "decoder"}
@@ -195,12 +152,12 @@ def test_a_training_starts_from_parts(tmp_path):
 
 
 def test_other_shapes_are_refused(tmp_path):
-    transformers.SamVisionModel(sam_config(num_attention_heads=4)).save_pretrained(tmp_path / "sam")
+    sam(num_attention_heads=4).save_pretrained(tmp_path / "sam")
     with pytest.raises(GotError, match=r"has heads 4 where the config has 2; change model.encoder"):
         read_part(tmp_path / "sam", tiny_config(), "sam")
     with pytest.raises(GotError, match="holds only a part of a model"):
         read_folder(tmp_path / "sam")
     wider = dataclasses.replace(tiny_config().decoder, mlp_width=64)
-    transformers.Qwen2ForCausalLM(qwen_config()).save_pretrained(tmp_path / "qwen")
+    qwen2().save_pretrained(tmp_path / "qwen")
     with pytest.raises(GotError, match="has mlp_width 48 where the config has 64"):
         read_part(tmp_path / "qwen", dataclasses.replace(tiny_config(), decoder=wider), "qwen2")

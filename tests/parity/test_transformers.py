@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import tiny_config
+from conftest import relative_error, tiny_config
 
 from got_jax.errors import GotError
 from got_jax.generate import DecodeConfig, generate
@@ -23,13 +23,6 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 PAD = 511
-
-
-def error(got, expected) -> float:
-    """Relative L2 error."""
-    got, expected = np.asarray(got, np.float64), np.asarray(expected.detach(), np.float64)
-    assert got.shape == expected.shape
-    return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +61,8 @@ def test_encoder_and_connector(reference, ours):
     got = Encoder(ours.config.encoder).apply(
         {"params": ours.params["encoder"]}, normalise_pixels(jnp.asarray(images), jnp.float32)
     )
-    assert error(got, neck.permute(0, 2, 3, 1)) <= 1e-5
-    assert error(apply(ours.config, ours.params, images, method="encode"), tokens) <= 1e-5
+    assert relative_error(got, neck.permute(0, 2, 3, 1)) <= 1e-5
+    assert relative_error(apply(ours.config, ours.params, images, method="encode"), tokens) <= 1e-5
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -89,7 +82,7 @@ def test_logits(reference, ours, count):
         jnp.arange(len(ids))[None],
         jnp.ones_like(tokens),
     )
-    assert error(apply(ours.config, ours.params, hidden, method="logits"), expected) <= 1e-5
+    assert relative_error(apply(ours.config, ours.params, hidden, method="logits"), expected) <= 1e-5
 
 
 def test_greedy_tokens(reference, ours):

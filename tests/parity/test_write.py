@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import tiny_config
 from PIL import Image
 
 from got_jax import prompts
@@ -21,9 +20,8 @@ from got_jax.cli import main
 from got_jax.config import got_580m
 from got_jax.errors import GotError
 from got_jax.generate import DecodeConfig, generate
-from got_jax.models.got import init_params
+from got_jax.models.got import abstract_params
 from got_jax.reader import Reader, load
-from got_jax.tokenizers import QwenTokenizer
 from got_jax.weights.layouts import entries
 from got_jax.weights.store import Model, read_model, write_model
 from got_jax.weights.torch_folders import read_folder
@@ -40,27 +38,6 @@ TEXTS = (
 )
 
 
-@pytest.fixture(scope="session")
-def qwen():
-    return QwenTokenizer.from_package()
-
-
-@pytest.fixture(scope="session")
-def model(qwen):
-    """Tiny in everything but the vocabulary; weights off their initial zeros."""
-    tiny = tiny_config()
-    config = dataclasses.replace(
-        tiny,
-        tokenizer="qwen",
-        decoder=dataclasses.replace(tiny.decoder, vocab_size=qwen.vocab_size),
-    )
-    config = dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, context_tokens=512))
-    rng = np.random.default_rng(0)
-    params = init_params(config, jax.random.key(0))
-    params = jax.tree.map(lambda p: jnp.asarray(p + rng.normal(0, 0.1, p.shape), jnp.float32), params)
-    return Model(config, params, qwen)
-
-
 def same(a: dict, b: dict) -> None:
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
@@ -70,31 +47,31 @@ def same(a: dict, b: dict) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_round_trips_keep_every_bit(model, tmp_path, dtype, capsys):
-    params = jax.tree.map(lambda p: p.astype(dtype), model.params)
-    write_model(tmp_path / "a", model._replace(params=params))
+def test_round_trips_keep_every_bit(qwen_model, tmp_path, dtype, capsys):
+    params = jax.tree.map(lambda p: p.astype(dtype), qwen_model.params)
+    write_model(tmp_path / "a", qwen_model._replace(params=params))
     assert main(["convert", str(tmp_path / "a"), str(tmp_path / "hf"), "--to", "transformers"]) == 0
     assert main(["convert", str(tmp_path / "hf"), str(tmp_path / "b")]) == 0
     back = read_model(tmp_path / "b", dtype=None)
     same(back.params, params)
-    assert back.tokenizer.encode(TEXTS[2]) == model.tokenizer.encode(TEXTS[2])
-    assert back.config.decoder == model.config.decoder
-    assert dataclasses.replace(back.config.encoder, query_block=0) == model.config.encoder
+    assert back.tokenizer.encode(TEXTS[2]) == qwen_model.tokenizer.encode(TEXTS[2])
+    assert back.config.decoder == qwen_model.config.decoder
+    assert dataclasses.replace(back.config.encoder, query_block=0) == qwen_model.config.encoder
     assert "MiB" in capsys.readouterr().out
 
 
-def test_transformers_loads_and_reads_what_is_written(model, tmp_path):
-    write_torch_folder(tmp_path / "hf", model, "transformers")
+def test_transformers_loads_and_reads_what_is_written(qwen_model, tmp_path):
+    write_torch_folder(tmp_path / "hf", qwen_model, "transformers")
     processor = transformers.AutoProcessor.from_pretrained(tmp_path / "hf")
     reference, report = transformers.AutoModelForImageTextToText.from_pretrained(
         tmp_path / "hf", output_loading_info=True, dtype=torch.float32
     )
     assert not report["missing_keys"], report
     assert not report["unexpected_keys"], report
-    side = model.config.encoder.image_px
+    side = qwen_model.config.encoder.image_px
     assert processor.image_processor.size == {"height": side, "width": side}
     picture = np.random.default_rng(1).integers(0, 255, (side, side, 3), np.uint8)
-    ids = prompts.prompt_ids(model.tokenizer, prompts.PLAIN, model.config.encoder.image_tokens, 1)
+    ids = prompts.prompt_ids(qwen_model.tokenizer, prompts.PLAIN, qwen_model.config.encoder.image_tokens, 1)
     pixels = processor.image_processor(Image.fromarray(picture), return_tensors="pt").pixel_values
     with torch.no_grad():
         expected = reference.generate(
@@ -103,11 +80,13 @@ def test_transformers_loads_and_reads_what_is_written(model, tmp_path):
             pixel_values=pixels,
             max_new_tokens=12,
         )[0, len(ids) :].tolist()
-    stops = prompts.stop_ids(model.tokenizer)
+    stops = prompts.stop_ids(qwen_model.tokenizer)
     assert set(reference.generation_config.eos_token_id) == set(stops)
-    pad = model.tokenizer.special[prompts.IMG_PAD]
+    pad = qwen_model.tokenizer.special[prompts.IMG_PAD]
     pages = np.stack([picture])
-    [got] = generate(model.config, model.params, [ids], pages, np.zeros(1, np.int32), pad, stops, DecodeConfig(12, 0))
+    [got] = generate(
+        qwen_model.config, qwen_model.params, [ids], pages, np.zeros(1, np.int32), pad, stops, DecodeConfig(12, 0)
+    )
     assert got.tokens == [token for token in expected if token not in stops]
     assert isinstance(load(tmp_path / "hf"), Reader)
 
@@ -138,7 +117,7 @@ def test_the_original_folder_has_every_released_name(qwen, tmp_path):
     """The encoder at full shape, the decoder cut short: names, config, lm_head, and values where they belong."""
     full = got_580m()
     config = dataclasses.replace(full, decoder=dataclasses.replace(full.decoder, depth=1, mlp_width=24))
-    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.bfloat16), init_abstract(config))
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.bfloat16), abstract_params(config))
     params["encoder"]["neck"]["conv1"]["kernel"] = params["encoder"]["neck"]["conv1"]["kernel"].at[3, 5].set(2.0)
     write_torch_folder(tmp_path / "got", Model(config, params, qwen), "original")
     written = safetensors_numpy.load_file(tmp_path / "got" / "model.safetensors")
@@ -155,13 +134,7 @@ def test_the_original_folder_has_every_released_name(qwen, tmp_path):
     same(back.params, params)
 
 
-def init_abstract(config):
-    from got_jax.models.got import abstract_params
-
-    return abstract_params(config)
-
-
-def test_heads_and_shards(model, reference, tmp_path):
+def test_heads_and_shards(reference, tmp_path):
     """An absent or repeated lm_head, one file or many with an index: the same model."""
     reference.save_pretrained(tmp_path / "one")
     reference.save_pretrained(tmp_path / "many", max_shard_size="100KB")
@@ -180,9 +153,9 @@ def test_heads_and_shards(model, reference, tmp_path):
         read_folder(tmp_path / "many")
 
 
-def test_a_killed_conversion_leaves_no_folder(model, tmp_path):
+def test_a_killed_conversion_leaves_no_folder(qwen_model, tmp_path):
     """Killed while the tensors are written; the target of an earlier conversion stays as it was."""
-    write_model(tmp_path / "a", model)
+    write_model(tmp_path / "a", qwen_model)
     assert main(["convert", str(tmp_path / "a"), str(tmp_path / "hf"), "--to", "transformers"]) == 0
     before = (tmp_path / "hf" / "model.safetensors").read_bytes()
     code = f"""
@@ -208,25 +181,25 @@ main(["convert", {str(tmp_path / "a")!r}, {str(tmp_path)!r} + "/" + os.environ["
             read_folder(half)
 
 
-def test_what_a_layout_cannot_hold_is_refused(model, tiny, tiny_params, pieces, tmp_path):
+def test_what_a_layout_cannot_hold_is_refused(qwen_model, tiny, tiny_params, pieces, tmp_path):
     with pytest.raises(GotError, match="encoder has one shape"):
-        write_torch_folder(tmp_path / "x", model, "original")
+        write_torch_folder(tmp_path / "x", qwen_model, "original")
     with pytest.raises(GotError, match="reads with SentencePiece; convert it to orbax"):
         write_torch_folder(tmp_path / "x", Model(tiny, tiny_params, pieces), "transformers")
     assert not (tmp_path / "x").exists()
 
 
-def test_an_interrupted_write_leaves_nothing(model, tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_nothing(qwen_model, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "got_jax.weights.torch_write._write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
     )
     with pytest.raises(GotError, match="cannot be written"):
-        write_torch_folder(tmp_path / "hf", model, "transformers")
+        write_torch_folder(tmp_path / "hf", qwen_model, "transformers")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_hub_ids_go_through_the_hub_client(monkeypatch, model, tmp_path, capsys):
-    write_torch_folder(tmp_path / "hf", model, "transformers")
+def test_hub_ids_go_through_the_hub_client(monkeypatch, qwen_model, tmp_path, capsys):
+    write_torch_folder(tmp_path / "hf", qwen_model, "transformers")
     asked: list = []
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download", lambda name, **k: asked.append((name, k)) or tmp_path / "hf"
@@ -234,7 +207,7 @@ def test_hub_ids_go_through_the_hub_client(monkeypatch, model, tmp_path, capsys)
     assert main(["convert", "someone/got", str(tmp_path / "ours")]) == 0
     assert asked[-1][0] == "someone/got"
     assert "*.bin" not in asked[-1][1]["allow_patterns"]
-    same(read_model(tmp_path / "ours", dtype=None).params, model.params)
+    same(read_model(tmp_path / "ours", dtype=None).params, qwen_model.params)
     monkeypatch.undo()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))

@@ -88,15 +88,6 @@ def test_slices_keep_their_limits():
         assert height > 8
 
 
-def test_the_ramp_starts_with_single_short_lines():
-    engine = Documents(pages=0, ramp=1000)
-    early = [engine.example(0, i).text for i in range(20)]
-    late = [engine.example(0, 5000 + i).text for i in range(20)]
-    assert max(map(len, early)) < 30
-    assert max(map(len, late)) > 60
-    assert all("\n" not in text for text in early)
-
-
 def test_pictures_have_ink_and_paper():
     for index in range(20):
         pixels = np.asarray(Image.open(io.BytesIO(Documents().example(2, index).images[0])).convert("L")).astype(int)

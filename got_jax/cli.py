@@ -206,11 +206,11 @@ def _flatten(prefix: str, value: object) -> list[str]:
 
 def _convert(args: argparse.Namespace, _: list[str]) -> int:
     from got_jax.reader import model_folder
-    from got_jax.train.checkpoints import read_weights
+    from got_jax.train.checkpoints import open_weights
     from got_jax.weights.store import write_model
     from got_jax.weights.torch_write import write_torch_folder
 
-    model = read_weights(model_folder(args.source), dtype=None)
+    model = open_weights(model_folder(args.source))
     if args.to == "orbax":
         write_model(args.target, model, args.dtype)
     else:

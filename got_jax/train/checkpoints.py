@@ -13,8 +13,9 @@ from got_jax.config import read_config
 from got_jax.errors import require
 from got_jax.tokenizers import load_tokenizer
 from got_jax.train.step import PARTS, TrainState
-from got_jax.weights.store import CONFIG, DType, Model
-from got_jax.weights.torch_folders import read_folder
+from got_jax.weights.lazy import read_all, stored
+from got_jax.weights.store import CONFIG, Model
+from got_jax.weights.torch_folders import open_folder, read_folder
 
 CHECKPOINTS = "checkpoints"
 
@@ -38,18 +39,26 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
     return TrainState(**manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(target)))
 
 
-def read_weights(folder: Path, heads: bool = False, dtype: DType | None = jnp.float32) -> Model:
-    """A model folder, or the newest checkpoint of a run's folder; `heads`: with what only training uses.
+def read_weights(folder: Path, heads: bool = False) -> Model:
+    """A model folder, or the newest checkpoint of a run's folder, in float32; `heads`: with what only training uses."""
+    if _is_run(folder):
+        model = open_run(folder, heads)
+        return model._replace(params=read_all(model.params))
+    return read_folder(folder)
 
-    Args:
-        dtype: what a model folder's parameters come as; None = as they are stored. A run's are float32.
-    """
+
+def open_weights(folder: Path) -> Model:
+    """The same with parameters that are read when they are needed (`Lazy`), as they are stored."""
+    return open_run(folder) if _is_run(folder) else open_folder(folder)
+
+
+def _is_run(folder: Path) -> bool:
     require(folder.is_dir(), f"{folder} does not exist; give a run's folder or a model folder.")
-    return read_run(folder, heads) if (folder / CHECKPOINTS).is_dir() else read_folder(folder, dtype)
+    return (folder / CHECKPOINTS).is_dir()
 
 
-def read_run(folder: Path, heads: bool = False) -> Model:
-    """Config, newest parameters and tokenizer of a run's folder.
+def open_run(folder: Path, heads: bool = False) -> Model:
+    """Config, newest parameters (`Lazy`) and tokenizer of a run's folder.
 
     Raises:
         GotError: when the run holds no finished checkpoint.
@@ -58,12 +67,10 @@ def read_run(folder: Path, heads: bool = False) -> Model:
     manager = open_manager(folder / CHECKPOINTS, keep=None)
     step = manager.latest_step()
     require(step is not None, f"run {folder} has no finished checkpoint yet; train it further.")
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    stored = ocp.StandardCheckpointer().metadata(folder.resolve() / CHECKPOINTS / str(step) / "default")
-    target = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        dict(stored.item_metadata.tree),  # type: ignore[union-attr]
+    state = folder / CHECKPOINTS / str(step) / "default"
+    kept = dict(ocp.StandardCheckpointer().metadata(state.resolve()).item_metadata.tree)["params"]  # type: ignore[union-attr]
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: stored(state, ("params", *(part.key for part in path)), leaf),
+        {part: value for part, value in kept.items() if heads or part in PARTS},
     )
-    state = manager.restore(step, args=ocp.args.StandardRestore(target))
-    params = {part: value for part, value in state["params"].items() if heads or part in PARTS}
     return Model(config, params, load_tokenizer(config.tokenizer, folder))

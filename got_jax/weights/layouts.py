@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from got_jax.config import GotConfig
@@ -105,6 +106,7 @@ LM_HEAD = {
 PARTS = {"sam": ("encoder",), "qwen2": ("decoder",), "opt": ("decoder",)}
 # What such checkpoints hold beside that part: SAM's prompt encoder and mask decoder.
 BESIDE = {"sam": ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")}
+DTYPES = {"F32": jnp.float32, "F16": jnp.float16, "BF16": jnp.bfloat16}  # as safetensors spells them
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -13,12 +14,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from got_jax.config import GotConfig, read_config, write_config
 from got_jax.errors import GotError, require
 from got_jax.models.got import abstract_params
 from got_jax.tokenizers import Tokenizer, load_tokenizer
+from got_jax.weights.lazy import Lazy, lazy, save, stored
 
 PARAMS = "params"
 DType = Any  # what jnp.dtype() takes; jax has no name for it
@@ -50,41 +53,57 @@ def read_model(folder: Path, dtype: DType | None = jnp.float32) -> Model:
     return Model(config, read_params(folder / PARAMS, config, dtype), tokenizer)
 
 
+def open_model(folder: Path) -> Model:
+    """A model folder whose parameters are read when they are needed (`Lazy`), as they are stored."""
+    config = read_config(folder / CONFIG)
+    return Model(config, open_params(folder / PARAMS, config), load_tokenizer(config.tokenizer, folder))
+
+
+def open_params(folder: Path, config: GotConfig) -> dict:
+    """The parameters of an orbax folder as `Lazy`, checked by name and shape against the config."""
+    with _quiet(), ocp.StandardCheckpointer() as checkpointer:
+        kept = _checked(folder, config, checkpointer)
+
+    def readable(leaf: Lazy) -> Lazy:
+        def read() -> np.ndarray:
+            with _quiet(), _damage(folder):
+                return leaf.read()
+
+        return dataclasses.replace(leaf, read=read)
+
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: readable(stored(folder, tuple(part.key for part in path), leaf)), kept
+    )
+
+
 def read_params(folder: Path, config: GotConfig, dtype: DType | None = jnp.float32) -> dict:
     """The parameters of an orbax folder, checked by name and shape against the config before any is read."""
-    require(folder.is_dir(), f"{folder} does not exist; the model folder is incomplete, copy it again.")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    want = abstract_params(config)
     with _quiet(), ocp.StandardCheckpointer() as checkpointer:
-        try:
-            stored = checkpointer.metadata(folder.resolve()).item_metadata.tree
-        except Exception as err:  # orbax raises many kinds for a folder that is none of its own
-            raise GotError(f"{folder} is not an orbax checkpoint ({_line(err)}); copy the model again.") from None
-        _check(folder, want, stored)
         want = jax.tree.map(
-            lambda leaf, kept: jax.ShapeDtypeStruct(leaf.shape, dtype or kept.dtype, sharding=device), want, stored
+            lambda kept: jax.ShapeDtypeStruct(kept.shape, dtype or kept.dtype, sharding=device),
+            _checked(folder, config, checkpointer),
         )
-        try:
+        with _damage(folder):
             return checkpointer.restore(folder.resolve(), want)
-        except Exception as err:
-            raise GotError(f"{folder} cannot be read ({_line(err)}); copy the model again.") from None
 
 
 def write_model(folder: Path, model: Model, dtype: DType | None = None) -> None:
     """Writes a model folder whole or not at all: it is built beside `folder` and renamed at the end.
 
     Args:
+        model: its parameters are arrays or `Lazy`.
         dtype: what the stored parameters are rounded to; default: as they are.
 
     Raises:
         GotError: when the folder cannot be written.
     """
-    params = jax.tree.map(lambda leaf: leaf.astype(dtype or leaf.dtype), model.params)
+    params = jax.tree.map(lambda leaf: lazy(leaf).astype(dtype or leaf.dtype), model.params)
     with atomic_folder(folder) as made:
         write_config(model.config, made / CONFIG)
         model.tokenizer.save(made)
-        with _quiet(), ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save((made / PARAMS).resolve(), params)
+        with _quiet():
+            save(made / PARAMS, params)
 
 
 @contextmanager
@@ -109,12 +128,18 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _check(folder: Path, want: Any, stored: Any) -> None:
+def _checked(folder: Path, config: GotConfig, checkpointer: ocp.StandardCheckpointer) -> dict:
+    """The metadata of the parameters in an orbax folder, when they are those of the config."""
+    require(folder.is_dir(), f"{folder} does not exist; the model folder is incomplete, copy it again.")
+    try:
+        kept = checkpointer.metadata(folder.resolve()).item_metadata.tree  # type: ignore[union-attr]
+    except Exception as err:  # orbax raises many kinds for a folder that is none of its own
+        raise GotError(f"{folder} is not an orbax checkpoint ({_line(err)}); copy the model again.") from None
     names = lambda tree: {
         ".".join(str(getattr(part, "key", part)) for part in path): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-    wanted, found = names(want), names(stored)
+    wanted, found = names(abstract_params(config)), names(kept)
     for name, shape in wanted.items():
         require(name in found, f"{folder}: tensor {name} of shape {list(shape)} is missing; copy the model again.")
         require(
@@ -124,6 +149,15 @@ def _check(folder: Path, want: Any, stored: Any) -> None:
         )
     extra = sorted(set(found) - set(wanted))
     require(not extra, f"{folder}: tensor {extra[0] if extra else ''} is not part of this config's model.")
+    return kept
+
+
+@contextmanager
+def _damage(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as err:  # of many kinds too
+        raise GotError(f"{folder} cannot be read ({_line(err)}); copy the model again.") from None
 
 
 def _line(err: Exception) -> str:

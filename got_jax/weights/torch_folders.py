@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ import numpy as np
 from got_jax.config import DecoderConfig, EncoderConfig, GotConfig
 from got_jax.errors import GotError, require
 from got_jax.tokenizers import load_tokenizer
-from got_jax.weights.layouts import BESIDE, LM_HEAD, PARTS, Entry, entries, from_torch, part_shapes
-from got_jax.weights.store import CONFIG, DType, Model, read_model
+from got_jax.weights.layouts import BESIDE, DTYPES, LM_HEAD, PARTS, Entry, entries, from_torch, part_shapes
+from got_jax.weights.lazy import Lazy, read_all
+from got_jax.weights.store import CONFIG, DType, Model, open_model, read_model
 
 INDEX = "model.safetensors.index.json"
 # transformers 5 names its modules like this in memory; some files are saved that way.
@@ -56,9 +56,21 @@ def read_folder(folder: Path, dtype: DType | None = jnp.float32) -> Model:
     Raises:
         GotError: when a file or tensor is missing, damaged, of another shape, or not finite.
     """
+    if layout_of(folder) == "orbax":
+        return read_model(folder, dtype)
+    model = open_folder(folder)
+    return model._replace(params=read_all(jax.tree.map(lambda leaf: leaf.astype(dtype or leaf.dtype), model.params)))
+
+
+def open_folder(folder: Path) -> Model:
+    """The same with parameters that are read when they are needed (`Lazy`), as they are stored.
+
+    Raises:
+        GotError: as `read_folder`; of values, when they are read.
+    """
     layout = layout_of(folder)
     if layout == "orbax":
-        return read_model(folder, dtype)
+        return open_model(folder)
     require(
         layout not in PARTS,
         f"{folder} holds only a part of a model ({layout}); it can start a training (init_from), not be read with.",
@@ -68,8 +80,7 @@ def read_folder(folder: Path, dtype: DType | None = jnp.float32) -> Model:
         config = _from_transformers(values) if layout == "transformers" else _from_original(values)
     except KeyError as err:
         raise GotError(f"{folder / CONFIG} has no field {err}; copy it from the checkpoint again.") from None
-    params = _read_params(folder, config, layout, dtype)
-    return Model(config, params, load_tokenizer(config.tokenizer, folder))
+    return Model(config, _open_params(folder, config, layout), load_tokenizer(config.tokenizer, folder))
 
 
 def _from_transformers(values: dict[str, Any]) -> GotConfig:
@@ -167,78 +178,74 @@ def read_part(folder: Path, config: GotConfig, layout: str) -> tuple[dict, list[
             f"{folder} has {field.name} {was} where the config has {now}; change model.{PARTS[layout][0]}.",
         )
     left_out: list[str] = []
-    return _read_params(folder, config, layout, jnp.float32, left_out), left_out
+    params = _open_params(folder, config, layout, left_out)
+    return read_all(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)), left_out
 
 
-def _read_params(
-    folder: Path, config: GotConfig, layout: str, dtype: DType | None, left_out: list[str] | None = None
-) -> dict:
-    """Fills our stacked parameters tensor by tensor, each read when it is needed."""
+def _open_params(folder: Path, config: GotConfig, layout: str, left_out: list[str] | None = None) -> dict:
+    """Our stacked parameters, filled tensor by tensor when they are read; names and shapes are checked here."""
     wanted = entries(config, layout)
-    with ExitStack() as stack:
-        get = _open(folder, layout, stack)
-        head, beside = LM_HEAD.get(layout, ""), [n for n in get if n.startswith(BESIDE.get(layout, ()))]
-        extra = sorted(set(get) - set(wanted) - {head, *beside})
-        require(not extra, f"{folder}: tensor {extra[0] if extra else ''} is not part of the {layout} layout.")
-        parts: dict[tuple[str, ...], list[tuple[str, Entry]]] = {}
-        for name, entry in wanted.items():
-            require(
-                name in get,
-                f"{folder}: tensor {name} of the {layout} layout is missing; shape {list(entry.shape)} was expected.",
-            )
-            parts.setdefault(entry.path, []).append((name, entry))
+    get = _open(folder, layout)
+    head, beside = LM_HEAD.get(layout, ""), [n for n in get if n.startswith(BESIDE.get(layout, ()))]
+    extra = sorted(set(get) - set(wanted) - {head, *beside})
+    require(not extra, f"{folder}: tensor {extra[0] if extra else ''} is not part of the {layout} layout.")
+    parts: dict[tuple[str, ...], list[tuple[str, Entry]]] = {}
+    for name, entry in wanted.items():
+        require(
+            name in get,
+            f"{folder}: tensor {name} of the {layout} layout is missing; shape {list(entry.shape)} was expected.",
+        )
+        resized = layout in ("qwen2", "opt") and entry.path == ("decoder", "embedding")
+        if resized:
+            get[name] = _resize_vocabulary(get[name], entry.shape[0])
+        require(
+            get[name].shape == entry.shape,
+            f"{folder}: tensor {name} of the {layout} layout has shape {list(get[name].shape)}, but the config asks "
+            f"for {list(entry.shape)}.",
+        )
+        parts.setdefault(entry.path, []).append((name, entry))
 
-        def filled(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-            rows = parts[tuple(part.key for part in path)]
-            array = np.empty(leaf.shape, dtype or get[rows[0][0]]().dtype)
+    def opened(path: tuple, leaf: jax.ShapeDtypeStruct) -> Lazy:
+        rows = parts[tuple(part.key for part in path)]
+        dtype = np.dtype(functools.reduce(jnp.promote_types, [get[name].dtype for name, _ in rows]))
+
+        def read() -> np.ndarray:
+            array = np.empty(leaf.shape, dtype)
             for name, entry in rows:
-                tensor = get[name]()
-                if layout in ("qwen2", "opt") and entry.path == ("decoder", "embedding"):
-                    tensor = _resize_vocabulary(tensor, entry.shape[0])
-                tensor = from_torch(_checked(folder, layout, name, entry, tensor), entry)
+                tensor = get[name].read()
                 require(
-                    dtype is not None or tensor.dtype == array.dtype,
-                    f"{folder}: tensor {name} is {tensor.dtype} where its neighbours are {array.dtype}; give --dtype.",
+                    np.isfinite(tensor).all(),
+                    f"{folder}: tensor {name} of the {layout} layout holds values that are not finite, where numbers "
+                    "were expected; copy the checkpoint again.",
                 )
-                array[entry.index] = tensor  # rounds where the dtypes differ
-            return jnp.asarray(array)
+                array[entry.index] = from_torch(tensor, entry)
+            if head in get and left_out is None and rows[0][1].path == ("decoder", "embedding"):
+                require(
+                    np.array_equal(get[head].read().astype(dtype), array),
+                    f"{folder}: tensor {head} differs from the embedding, but GOT ties them; this is another model.",
+                )
+            return array
 
-        params = jax.tree_util.tree_map_with_path(filled, part_shapes(config, layout))
-        if left_out is not None:
-            left_out += [*beside, *([head] if head in get else [])]
-        elif head in get:
-            embedding = params["decoder"]["embedding"]
-            require(
-                np.array_equal(get[head]().astype(embedding.dtype), np.asarray(embedding)),
-                f"{folder}: tensor {head} differs from the embedding, but GOT ties them; this is another model.",
-            )
-    return params
+        return Lazy(leaf.shape, dtype, read)
+
+    if left_out is not None:
+        left_out += [*beside, *([head] if head in get else [])]
+    return jax.tree_util.tree_map_with_path(opened, part_shapes(config, layout))
 
 
-def _resize_vocabulary(table: np.ndarray, rows: int) -> np.ndarray:
+def _resize_vocabulary(table: Lazy, rows: int) -> Lazy:
     """The first `rows` rows; missing ones are drawn as an embedding is."""
-    if table.shape[0] >= rows:
-        return table[:rows]
-    new = np.random.default_rng(0).normal(0, 0.02, (rows - table.shape[0], table.shape[1]))
-    return np.concatenate([table, new.astype(table.dtype)])
+
+    def read() -> np.ndarray:
+        known = table.read()[:rows]
+        new = np.random.default_rng(0).normal(0, 0.02, (rows - known.shape[0], known.shape[1]))
+        return np.concatenate([known, new.astype(known.dtype)])
+
+    return Lazy((rows, *table.shape[1:]), table.dtype, read)
 
 
-def _checked(folder: Path, layout: str, name: str, entry: Entry, tensor: np.ndarray) -> np.ndarray:
-    require(
-        tensor.shape == entry.shape,
-        f"{folder}: tensor {name} of the {layout} layout has shape {list(tensor.shape)}, but the config asks for "
-        f"{list(entry.shape)}.",
-    )
-    require(
-        np.isfinite(tensor).all(),
-        f"{folder}: tensor {name} of the {layout} layout holds values that are not finite, where numbers were "
-        "expected; copy the checkpoint again.",
-    )
-    return tensor
-
-
-def _open(folder: Path, layout: str, stack: ExitStack) -> dict[str, Callable[[], np.ndarray]]:
-    """name -> function that reads the tensor, over one safetensors file or the shards of an index."""
+def _open(folder: Path, layout: str) -> dict[str, Lazy]:
+    """The tensors by name, over one safetensors file or the shards of an index."""
     from safetensors import SafetensorError, safe_open
 
     if (folder / INDEX).is_file():
@@ -252,15 +259,19 @@ def _open(folder: Path, layout: str, stack: ExitStack) -> dict[str, Callable[[],
             f"{pickled} is a pickle, which can run any code when it is loaded; convert it to safetensors first.",
         )
         raise GotError(f"{folder} holds no .safetensors file; copy the checkpoint again.")
-    found: dict[str, Callable[[], np.ndarray]] = {}
+    found: dict[str, Lazy] = {}
     for name in files:
         require(Path(name).name == name, f"{folder / INDEX} points outside its folder ('{name}'); copy it again.")
         try:
-            shard = stack.enter_context(safe_open(folder / name, framework="numpy"))
+            shard = safe_open(folder / name, framework="numpy")
         except (OSError, SafetensorError) as err:
             raise GotError(f"{folder / name} cannot be read ({err}); copy the checkpoint again.") from None
         for key in shard.keys():  # noqa: SIM118  (a safetensors handle is no mapping)
-            found[_saved_name(key) if layout == "transformers" else key] = lambda s=shard, k=key: s.get_tensor(k)
+            view = shard.get_slice(key)
+            dtype = DTYPES.get(view.get_dtype())
+            require(dtype is not None, f"{folder / name}: tensor {key} is {view.get_dtype()}; use {', '.join(DTYPES)}.")
+            saved = _saved_name(key) if layout == "transformers" else key
+            found[saved] = Lazy(tuple(view.get_shape()), np.dtype(dtype), lambda s=shard, k=key: s.get_tensor(k))
     return found
 
 

@@ -1,17 +1,20 @@
 """Writes the two PyTorch checkpoint folders of GOT, complete enough for transformers or the original loader. No torch.
 
-Each tensor is turned and written before the next is touched, so writing needs memory for one tensor beside the model.
+Each tensor is turned and written before the next is touched: of parameters that are read when they are needed (`Lazy`),
+one is in memory at a time.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,10 +22,9 @@ from got_jax.config import EncoderConfig, GotConfig
 from got_jax.errors import require
 from got_jax.models.got import PIXEL_MEAN, PIXEL_STD
 from got_jax.tokenizers import QWEN_PATTERN, QwenTokenizer
-from got_jax.weights.layouts import LM_HEAD, entries, to_torch
+from got_jax.weights.layouts import DTYPES, LM_HEAD, entries, to_torch
+from got_jax.weights.lazy import lazy
 from got_jax.weights.store import CONFIG, DType, Model, atomic_folder
-
-DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def write_torch_folder(folder: Path, model: Model, layout: str, dtype: DType | None = None) -> None:
@@ -74,15 +76,14 @@ def write_torch_folder(folder: Path, model: Model, layout: str, dtype: DType | N
 
 
 def _tensors(model: Model, layout: str, dtype: DType | None) -> list[tuple[str, np.dtype, tuple[int, ...], Any]]:
+    """(name, dtype, shape, function that makes it); those of one parameter of ours stand together."""
     found = []
+    leaves = jax.tree_util.tree_leaves_with_path(jax.tree.map(lazy, model.params))
+    leaves = {tuple(part.key for part in path): leaf for path, leaf in leaves}
+    read = functools.lru_cache(maxsize=1)(lambda path: leaves[path].read())
     for name, entry in entries(model.config, layout).items():
-        leaf = model.params
-        for part in entry.path:
-            leaf = leaf[part]
-        kept = np.dtype(dtype or leaf.dtype)  # type: ignore[union-attr]
-        make = lambda leaf=leaf, entry=entry, kept=kept: to_torch(
-            np.asarray(leaf[entry.index] if entry.index else leaf), entry
-        ).astype(kept, copy=False)
+        kept = np.dtype(dtype or leaves[entry.path].dtype)
+        make = lambda entry=entry, kept=kept: to_torch(read(entry.path)[entry.index], entry).astype(kept, copy=False)
         found.append((name, kept, entry.shape, make))
         if layout == "original" and entry.path == ("decoder", "embedding"):
             found.append((LM_HEAD[layout], kept, entry.shape, make))  # the released file repeats it
@@ -96,10 +97,11 @@ def _write_tensors(path: Path, tensors: list[tuple[str, np.dtype, tuple[int, ...
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
+    spelled = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
     for name, dtype, shape, _ in tensors:
-        require(str(dtype) in DTYPES, f"tensor {name} is {dtype}; checkpoints hold {', '.join(DTYPES)}.")
+        require(dtype in spelled, f"tensor {name} is {dtype}; checkpoints hold {', '.join(DTYPES)}.")
         size = int(np.prod(shape)) * dtype.itemsize
-        header[name] = {"dtype": DTYPES[str(dtype)], "shape": list(shape), "data_offsets": [at, at + size]}
+        header[name] = {"dtype": spelled[dtype], "shape": list(shape), "data_offsets": [at, at + size]}
         at += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8

@@ -21,9 +21,9 @@ def config() -> TrainConfig:
         data=DataConfig(
             engine=slices,
             held_out=dataclasses.replace(slices, split="held_out", scrambled=0.0, effects=1.0),
-            pictures=8,
-            row_tokens=192,
-            rows_multiple=4,
+            rows=2,
+            row_tokens=384,
+            row_pictures=4,
             workers=1,
         ),
         losses=LossConfig(text=0.0, patches=1.0, cells=1.0, cells_from=1200),

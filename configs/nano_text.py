@@ -20,9 +20,9 @@ def config() -> TrainConfig:
         data=DataConfig(
             engine=Documents(pages=0.0),
             held_out=Documents(split="held_out", pages=0.0, scrambled=0.0),
-            pictures=8,
-            row_tokens=640,  # the longest slices: 8 lines of 60 narrow characters, and 64 tokens of the picture
-            rows_multiple=2,
+            rows=2,
+            row_tokens=1024,  # four slices of 200 tokens on average, 64 of them the picture's
+            row_pictures=4,
             workers=1,
         ),
         losses=LossConfig(text=1.0, patches=0.25, cells=0.25),

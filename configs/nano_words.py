@@ -20,9 +20,9 @@ def config() -> TrainConfig:
         data=DataConfig(
             engine=slices,
             held_out=dataclasses.replace(slices, split="held_out", scrambled=0.0, effects=1.0),
-            pictures=16,
-            row_tokens=256,
-            rows_multiple=2,
+            rows=4,
+            row_tokens=320,
+            row_pictures=4,
             workers=1,
         ),
         losses=LossConfig(text=1.0, patches=0.5, cells=0.5),

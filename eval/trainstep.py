@@ -15,11 +15,12 @@ from pathlib import Path
 import jax
 
 from got_jax.cli import override_all
-from got_jax.data.sources import BatchSource
+from got_jax.data.lanes import Lanes, new_state
 from got_jax.errors import GotError
 from got_jax.sharding import batch_sharding, make_mesh
 from got_jax.tokenizers import load_tokenizer
 from got_jax.train.config import TrainConfig, load_config
+from got_jax.train.loop import check, draws_of, training_of
 from got_jax.train.optimizer import make_optimizer
 from got_jax.train.step import init_state, make_step
 
@@ -29,23 +30,15 @@ STEPS = 6
 def measure(config: TrainConfig) -> str:
     """Median and spread of the jitted step on one packed batch."""
     tokenizer = load_tokenizer(config.model.tokenizer, Path(config.tokenizer))
-    data = config.data
-    source = BatchSource(
-        data.engine,
-        tokenizer,
-        config.model,
-        0,
-        data.pictures,
-        data.row_tokens,
-        data.rows_multiple,
-        10**9,
-        config.losses.letters,
-    )
-    batch = source[10**6]
     mesh = make_mesh(config.mesh)
+    check(config, mesh, tokenizer)
+    rows = config.data.rows
+    lanes = Lanes(draws_of(config, tokenizer), rows, range(rows), new_state(rows), workers=0)
+    batch = next(lanes.batches())[0]
     optimizer = make_optimizer(config.optimizer, 1000)
-    state = init_state(config.model, optimizer, 0, mesh, losses=config.losses)
-    step = make_step(config.model, optimizer, mesh, config.losses)
+    training = training_of(config)
+    state = init_state(training, optimizer, 0, mesh)
+    step = make_step(training, optimizer, mesh)
     placed = jax.device_put(batch, batch_sharding(mesh))
     seconds = []
     for _ in range(STEPS + 1):
@@ -56,8 +49,9 @@ def measure(config: TrainConfig) -> str:
     compiled, *rest = seconds
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     middle = statistics.median(rest)
+    speed = batch.pictures.sum() / middle
     return (
-        f"{size:,} parameters, {config.model.encoder.image_tokens} tokens a picture: {data.pictures / middle:.1f} "
+        f"{size:,} parameters, {config.model.encoder.image_tokens} tokens a picture: {speed:.1f} "
         f"pictures/s (step {middle:.2f} s, {min(rest):.2f} to {max(rest):.2f}; first step {compiled:.0f} s)"
     )
 

@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; every problem the user can mend is one sentence on stderr and exit code 2."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
+    args.words = list(sys.argv[1:] if argv is None else argv)
     if rest and args.command != "train":
         parser.error(f"unknown argument '{rest[0]}'; see got-jax {args.command} --help")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -71,9 +72,16 @@ def _parser() -> argparse.ArgumentParser:
         description="Runs a config file; a run that was cut goes on from its last checkpoint.",
         epilog="examples:\n  got-jax train configs/nano_text.py\n"
         "  got-jax train configs/nano_text.py --steps 200 --out runs/try --optimizer.lr 5e-4 --data.workers 0\n\n"
-        "Any field of the config can be set by its dotted name; --show prints them all.",
+        "  got-jax train --plot runs/nano_text\n"
+        "  got-jax train configs/nano_text.py --coordinator 10.0.0.1:1234 --processes 4 --process 0\n\n"
+        "Any field of the config can be set by its dotted name; --show prints them all. On TPU pods, under SLURM and\n"
+        "Open MPI the processes find each other. SIGTERM and Ctrl-C save and end the run; the same command resumes it.",
     )
-    train.add_argument("config", type=Path, metavar="CONFIG.py")
+    train.add_argument("config", type=Path, metavar="CONFIG.py", nargs="?")
+    train.add_argument("--plot", type=Path, metavar="RUN", help="draw the curves of a run to RUN/curves.png and stop")
+    train.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 of several listens")
+    train.add_argument("--processes", type=int, metavar="N", help="how many processes run together")
+    train.add_argument("--process", type=int, metavar="I", help="number of this process, from 0")
     train.add_argument("--show", action="store_true", help="print the config and stop")
 
     convert = commands.add_parser(
@@ -166,17 +174,43 @@ def _output_names(files: Sequence[str]) -> dict[str, Path]:
 def _train(args: argparse.Namespace, rest: list[str]) -> int:
     from got_jax.train.config import load_config
 
+    if args.plot:
+        from got_jax.train.report import plot
+
+        print(plot(args.plot))
+        return 0
+    require(args.config is not None, "train needs a config file; see configs/, or --plot RUN.")
     config = override_all(load_config(args.config), rest)
     if args.show:
         for line in _flatten("", config):
             print(line)
         return 0
     compilation_cache()
+    from got_jax.distributed import SUPERVISED, ProcessConfig, cluster, initialize, supervise
+
+    told = (args.coordinator, args.processes, args.process)
+    require(
+        all(value is None for value in told) or all(value is not None for value in told),
+        "--coordinator, --processes and --process belong together; give all three or none.",
+    )
+    process = ProcessConfig(*told) if args.coordinator else None
+    if (process or cluster(os.environ)) and SUPERVISED not in os.environ:
+        return supervise(args.words)
+    initialize(process)
+    import jax
+
     from got_jax.train.loop import train
 
     begun = time.monotonic()
-    state = train(config)
-    print(f"{config.out}: step {int(state.step)} after {time.monotonic() - begun:.0f} s")
+    try:
+        state = train(config)
+    except GotError as err:
+        if jax.process_count() == 1:
+            raise
+        print(f"got-jax: process {jax.process_index()}: {err}", file=sys.stderr, flush=True)
+        os._exit(2)  # leaving in good order would wait for the others, which wait for this one
+    if jax.process_index() == 0:
+        print(f"{config.out}: step {int(state.step)} after {time.monotonic() - begun:.0f} s")
     return 0
 
 

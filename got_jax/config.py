@@ -130,7 +130,7 @@ class GotConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     tokenizer: str = "qwen"  # "qwen" or "sentencepiece"
     dtype: str = "bfloat16"  # of activations and matrix products; norms, softmax and losses stay float32
-    remat: str = "none"  # what the backward pass recomputes: "none" or "blocks" (every block's inside)
+    remat: str = "none"  # what is recomputed backwards: "none", "dots" (all but weights' products) or "blocks" (all)
     scan_unroll: int = 1  # layers of a scan that the compiler sees at once
 
     def __post_init__(self) -> None:
@@ -142,7 +142,10 @@ class GotConfig:
             self.dtype in ("float32", "bfloat16", "float16"),
             f"dtype '{self.dtype}' is unknown; choose 'float32', 'bfloat16' or 'float16'.",
         )
-        require(self.remat in ("none", "blocks"), f"remat '{self.remat}' is unknown; choose 'none' or 'blocks'.")
+        require(
+            self.remat in ("none", "dots", "blocks"),
+            f"remat '{self.remat}' is unknown; choose 'none', 'dots' or 'blocks'.",
+        )
         _positive("config", "scan_unroll", self.scan_unroll)
         require(
             self.encoder.image_tokens < self.decoder.context_tokens,

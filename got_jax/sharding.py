@@ -6,7 +6,8 @@ name is split over; an axis that the mesh axis does not divide stays whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +21,13 @@ from got_jax.errors import require
 AXES = ("data", "fsdp", "tensor")
 RULES: dict[str, str] = {
     "embed": "fsdp",
-    "patch": "fsdp",
     "neck_in": "fsdp",
     "heads": "tensor",
     "mlp": "tensor",
     "neck": "tensor",
     "vocab": "tensor",
 }
-BATCH = ("data", "fsdp")  # rows and pictures of a batch are split over both
+BATCH = ("data", "fsdp")  # rows and pictures of a batch are split over both, and so are activations ("batch")
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,13 @@ def shardings(boxed: Any, mesh: Mesh) -> Any:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows and pictures are split along their first axis."""
     return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+@contextmanager
+def laid_out(mesh: Mesh) -> Iterator[None]:
+    """Within, what is traced keeps activations and caches on `mesh` by the table (`layers.by_batch`)."""
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules([*RULES.items(), ("batch", BATCH)]):
+        yield
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -1,7 +1,7 @@
 """Example -> token ids and pixels -> packed batches of fixed shapes.
 
 Several samples share a row: each is a segment with positions of its own, so a row gives what its samples give alone.
-The pictures of a batch lie flat, in the order of the rows, with the row of each beside them.
+The pictures of a batch lie flat, the same number of places for every row, so that rows and pictures split alike.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from got_jax.tokenizers import Tokenizer
 
 
 class Batch(NamedTuple):
-    """Packed rows. Padding has segment 0; a padding picture has image_rows == B."""
+    """Packed rows, B of them, with S places for pictures each (N = B * S). Padding has segment 0."""
 
     tokens: Int[np.ndarray, "B L"]
     targets: Int[np.ndarray, "B L"]  # the next token
@@ -30,68 +30,59 @@ class Batch(NamedTuple):
     positions: Int[np.ndarray, "B L"]
     segments: Int[np.ndarray, "B L"]
     is_image: Bool[np.ndarray, "B L"]
+    sources: Int[np.ndarray, "B L"]  # number of the engine that a token comes from
+    pictures: Int[np.ndarray, "B"]  # places in use; the others are black
     images: UInt8[np.ndarray, "N H W 3"]
-    image_rows: Int[np.ndarray, "N"]
     letters: LetterLabels | None = None  # for the letters lesson
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One example as ids: prompt and answer, and its pictures at the model's size."""
+    """One example as ids: prompt and answer, its pictures at the model's size, and the number of its engine."""
 
     prompt: list[int]
     answer: list[int]
     pictures: tuple[UInt8[np.ndarray, "H W 3"], ...]
     letters: LetterLabels | None = None
+    source: int = 0
 
     @property
     def length(self) -> int:
         return len(self.prompt) + len(self.answer) - 1  # the last token is only a target
 
 
-def encode_example(example: Example, tokenizer: Tokenizer, config: GotConfig, letters: bool = False) -> Sample:
+def encode_example(
+    example: Example, tokenizer: Tokenizer, config: GotConfig, letters: bool = False, source: int = 0
+) -> Sample:
     """Tokens and pixels of an example by the rules of `prompts` and `images`; `letters`: with labels of its letters."""
     side = config.encoder.image_px
     pictures = tuple(images.to_square(images.decode(data, "example"), side) for data in example.images)
     prompt = prompts.prompt_ids(tokenizer, example.prompt, config.encoder.image_tokens, len(pictures))
     labels = letter_labels(example.letters, tokenizer, config.encoder.grid) if letters and example.letters else None
-    return Sample(prompt, prompts.answer_ids(tokenizer, example.text), pictures, labels)
+    return Sample(prompt, prompts.answer_ids(tokenizer, example.text), pictures, labels, source)
 
 
 def pack(
-    samples: Sequence[Sample], row_tokens: int, pictures: int, image_px: int, image_pad: int, rows_multiple: int = 1
+    rows: Sequence[Sequence[Sample]],
+    row_tokens: int,
+    row_pictures: int,
+    image_px: int,
+    image_pad: int,
+    letters: LetterLabels | None = None,
 ) -> Batch:
-    """Packs samples into rows, longest first into the fullest row that has room.
+    """A batch of rows of samples.
 
     Args:
-        row_tokens: L. pictures: N; fewer are filled up with black ones that no row uses.
-        image_pad: id of `<imgpad>`. rows_multiple: B is rounded up to a multiple, to bound the number of shapes.
+        row_tokens: L. row_pictures: S; empty places are black, and no token looks at them.
+        image_pad: id of `<imgpad>`.
+        letters: empty labels of one picture, when the batch is to have labels; pictures without count as blank paper.
 
     Raises:
-        GotError: when a sample is longer than a row or the samples hold more pictures than `pictures`.
+        GotError: when a row's samples do not fit.
     """
-    rows: list[list[Sample]] = []
-    used: list[int] = []
-    for sample in sorted(samples, key=lambda s: -s.length):
-        require(
-            sample.length <= row_tokens,
-            f"a sample of {sample.length} tokens does not fit a row of {row_tokens}; enlarge data.row_tokens.",
-        )
-        fits = [i for i, n in enumerate(used) if n + sample.length <= row_tokens]
-        if fits:
-            row = max(fits, key=lambda i: used[i])
-        else:
-            row = len(rows)
-            rows.append([])
-            used.append(0)
-        rows[row].append(sample)
-        used[row] += sample.length
-    flat = [picture for row in rows for sample in row for picture in sample.pictures]
-    require(len(flat) <= pictures, f"a batch of {len(flat)} pictures exceeds data.pictures {pictures}; enlarge it.")
-
-    b = max(1, -(-len(rows) // rows_multiple)) * rows_multiple
-    shape = (b, row_tokens)
-    zeros = lambda dtype: np.zeros(shape, dtype)
+    b, n = len(rows), len(rows) * row_pictures
+    zeros = lambda dtype: np.zeros((b, row_tokens), dtype)
+    empty = lambda like: np.zeros((n, *like.shape), like.dtype)
     batch = Batch(
         tokens=zeros(np.int32),
         targets=zeros(np.int32),
@@ -99,16 +90,19 @@ def pack(
         positions=zeros(np.int32),
         segments=zeros(np.int32),
         is_image=zeros(bool),
-        images=np.zeros((pictures, image_px, image_px, 3), np.uint8),
-        image_rows=np.full(pictures, b, np.int32),
+        sources=zeros(np.int32),
+        pictures=np.array([sum(len(sample.pictures) for sample in row) for row in rows], np.int32),
+        images=np.zeros((n, image_px, image_px, 3), np.uint8),
+        letters=LetterLabels(*map(empty, letters)) if letters else None,
     )
-    labelled = [sample.letters for row in rows for sample in row if sample.letters]
-    if labelled:  # pictures without labels, and the padding, count as blank paper
-        empty = lambda like: np.zeros((pictures, *like.shape), like.dtype)
-        batch = batch._replace(letters=LetterLabels(*map(empty, labelled[0])))
-    image = 0
     for r, row in enumerate(rows):
-        start = 0
+        length, pictures = sum(sample.length for sample in row), int(batch.pictures[r])
+        require(
+            length <= row_tokens and pictures <= row_pictures,
+            f"a row of {length} tokens and {pictures} pictures exceeds data.row_tokens {row_tokens} or "
+            f"data.row_pictures {row_pictures}; enlarge it.",
+        )
+        start, image = 0, r * row_pictures
         for segment, sample in enumerate(row, 1):
             ids = sample.prompt + sample.answer
             here = slice(start, start + sample.length)
@@ -117,10 +111,10 @@ def pack(
             batch.weights[r, start + len(sample.prompt) - 1 : here.stop] = 1
             batch.positions[r, here] = np.arange(sample.length)
             batch.segments[r, here] = segment
+            batch.sources[r, here] = sample.source
             start = here.stop
             for picture in sample.pictures:
                 batch.images[image] = picture
-                batch.image_rows[image] = r
                 if batch.letters and sample.letters:
                     batch.letters.patches[image], batch.letters.cells[image] = sample.letters
                 image += 1

@@ -28,6 +28,10 @@ class Example:
 
 
 class Engine(Protocol):
-    """A data engine: a pure function of (seed, index)."""
+    """A data engine: a pure function of (seed, index).
+
+    An engine with a length (`got_jax.data.records`) is a finite set: each index is one record, whatever the seed, and
+    training reads it whole, in a new order every epoch.
+    """
 
     def example(self, seed: int, index: int) -> Example: ...

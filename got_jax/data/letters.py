@@ -25,8 +25,7 @@ class LetterLabels(NamedTuple):
 def letter_labels(letters: Letters, tokenizer: Tokenizer, grid: int) -> LetterLabels:
     """Labels of one picture (no N). A patch is named by the letter whose box holds its middle."""
     side = grid // 4
-    patches = np.zeros((grid, grid), np.int32)
-    cells = np.zeros((side * side, CELL_LETTERS), np.int32)
+    patches, cells = labels = no_letters(grid)
     used = np.zeros(side * side, np.int32)
     spans = np.ceil(letters.boxes * grid - 0.5).astype(int).clip(0, grid)
     middles = ((letters.boxes[:, :2] + letters.boxes[:, 2:]) / 2 * side).astype(int).clip(0, side - 1)
@@ -37,7 +36,12 @@ def letter_labels(letters: Letters, tokenizer: Tokenizer, grid: int) -> LetterLa
         if used[cell] < CELL_LETTERS:
             cells[cell, used[cell]] = label
             used[cell] += 1
-    return LetterLabels(patches, cells)
+    return labels
+
+
+def no_letters(grid: int) -> LetterLabels:
+    """The labels of blank paper."""
+    return LetterLabels(np.zeros((grid, grid), np.int32), np.zeros(((grid // 4) ** 2, CELL_LETTERS), np.int32))
 
 
 @functools.lru_cache(maxsize=65536)

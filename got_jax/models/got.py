@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from got_jax.config import GotConfig
-from got_jax.models.layers import Linear, logical
+from got_jax.models.layers import Linear, by_batch, logical
 from got_jax.models.opt import OptDecoder
 from got_jax.models.qwen2 import Decoder, KVCache
 from got_jax.models.vitdet import Encoder
@@ -41,7 +41,7 @@ class Connector(nn.Module):
         k2 = self.param("conv2", logical(init, None, None, "neck_in", "neck"), (3, 3, 2 * width, 4 * width))
         x = conv3x3(conv3x3(x, k1, stride=2), k2, stride=2)
         x = x.reshape(x.shape[0], -1, x.shape[-1])
-        return Linear(self.config.decoder.width, ("neck", "embed"), init=init, name="linear")(x)
+        return by_batch(Linear(self.config.decoder.width, ("neck", "embed"), init=init, name="linear")(x))
 
 
 def causal_mask(segments: Int[Array, "B L"]) -> Bool[Array, "B L L"]:
@@ -55,14 +55,19 @@ def place_images(
     embeds: Float[Array, "B L D"],
     is_image: Bool[Array, "B L"],
     features: Float[Array, "N T D"],
-    image_rows: Int[Array, "N"],
+    image_rows: Int[Array, "N"] | None,
 ) -> Float[Array, "B L D"]:
     """Overwrites the `<imgpad>` positions of each row, in order, by the tokens of that row's pictures.
 
     Args:
-        image_rows: the row each picture belongs to, ascending; a number >= B marks a padding picture.
+        image_rows: the row each picture belongs to, ascending; a number >= B marks a padding picture. None: every row
+            has N / B places for pictures, as in training batches, and nothing crosses from one row to another.
     """
     rows = embeds.shape[0]
+    if image_rows is None:
+        index = jnp.clip(jnp.cumsum(is_image, axis=1) - 1, 0)
+        own = features.reshape(rows, -1, features.shape[-1]).astype(embeds.dtype)
+        return jnp.where(is_image[..., None], jnp.take_along_axis(own, index[..., None], axis=1), embeds)
     first = jnp.searchsorted(image_rows, jnp.arange(rows)) * features.shape[1]
     index = first[:, None] + jnp.cumsum(is_image, axis=1) - 1
     flat = features.reshape(-1, features.shape[-1]).astype(embeds.dtype)
@@ -76,11 +81,10 @@ class Got(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        remat = c.remat == "blocks"
-        self.encoder = Encoder(c.encoder, remat, c.scan_unroll)
+        self.encoder = Encoder(c.encoder, c.remat, c.scan_unroll)
         self.connector = Connector(c)
         decoder = OptDecoder if c.decoder.kind == "opt" else Decoder
-        self.decoder = decoder(c.decoder, remat, c.scan_unroll)
+        self.decoder = decoder(c.decoder, c.remat, c.scan_unroll)
 
     @property
     def compute_dtype(self) -> jnp.dtype:
@@ -103,17 +107,17 @@ class Got(nn.Module):
         tokens: Int[Array, "B L"],
         is_image: Bool[Array, "B L"],
         features: Float[Array, "N T D"],
-        image_rows: Int[Array, "N"],
+        image_rows: Int[Array, "N"] | None,
     ) -> Float[Array, "B L D"]:
         """Token embeddings with the pictures' tokens in their places."""
-        return place_images(self.decoder.embed(tokens, self.compute_dtype), is_image, features, image_rows)
+        return by_batch(place_images(self.decoder.embed(tokens, self.compute_dtype), is_image, features, image_rows))
 
     def __call__(
         self,
         tokens: Int[Array, "B L"],
         is_image: Bool[Array, "B L"],
         images: UInt8[Array, "N H W 3"],
-        image_rows: Int[Array, "N"],
+        image_rows: Int[Array, "N"] | None,
         positions: Int[Array, "B L"],
         segments: Int[Array, "B L"],
     ) -> Float[Array, "B L D"]:
@@ -125,7 +129,7 @@ class Got(nn.Module):
         tokens: Int[Array, "B L"],
         is_image: Bool[Array, "B L"],
         features: Float[Array, "N T D"],
-        image_rows: Int[Array, "N"],
+        image_rows: Int[Array, "N"] | None,
         positions: Int[Array, "B L"],
         segments: Int[Array, "B L"],
     ) -> Float[Array, "B L D"]:

@@ -20,6 +20,14 @@ def logical(init: Callable[..., Any], *axes: str | None) -> Callable[..., Any]:
     return nn.with_logical_partitioning(init, axes)
 
 
+def by_batch(x: Array) -> Array:
+    """An activation whose first axis is split as batches are (`got_jax.sharding.laid_out` says where; else nothing).
+
+    Without it the compiler may split activations by a weight's axes and gather them instead of the weight.
+    """
+    return nn.with_logical_constraint(x, ("batch", *(None,) * (x.ndim - 1)))
+
+
 class Linear(nn.Module):
     """x @ kernel (+ bias) over the last axis.
 
@@ -68,3 +76,14 @@ class RMSNorm(nn.Module):
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
         return y.astype(x.dtype) * scale.astype(x.dtype)
+
+
+def remat(block: type[nn.Module], policy: str) -> type[nn.Module]:
+    """A block whose backward pass recomputes what `policy` names: see `GotConfig.remat`."""
+    if policy == "none":
+        return block
+    save = {
+        "blocks": jax.checkpoint_policies.nothing_saveable,
+        "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    }[policy]
+    return nn.remat(block, prevent_cse=False, policy=save)

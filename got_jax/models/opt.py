@@ -11,7 +11,7 @@ import jax
 from jaxtyping import Array, Bool, Float, Int
 
 from got_jax.config import DecoderConfig
-from got_jax.models.layers import LayerNorm, Linear, logical, normal
+from got_jax.models.layers import LayerNorm, Linear, by_batch, logical, normal
 from got_jax.models.qwen2 import Decoder, KVCache, cached_attention
 
 OFFSET = 2  # OPT's position table starts with two rows that nothing uses
@@ -52,7 +52,7 @@ class OptBlock(nn.Module):
         y, cache = OptAttention(c, name="attn")(LayerNorm(c.eps, name="norm1")(x), positions, mask, cache, layer)
         x = x + y
         y = jax.nn.relu(Linear(c.mlp_width, ("embed", "mlp"), name="fc1")(LayerNorm(c.eps, name="norm2")(x)))
-        return (x + Linear(c.width, ("mlp", "embed"), name="fc2")(y), cache), None
+        return (by_batch(x + Linear(c.width, ("mlp", "embed"), name="fc2")(y)), cache), None
 
 
 class OptDecoder(Decoder):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from got_jax.config import DecoderConfig
-from got_jax.models.layers import Linear, RMSNorm, logical, normal
+from got_jax.models.layers import Linear, RMSNorm, by_batch, logical, normal, remat
 from got_jax.ops.attention import attention
 
 
@@ -27,7 +27,8 @@ class KVCache(NamedTuple):
 
 def empty_cache(config: DecoderConfig, rows: int, slots: int, dtype: jnp.dtype) -> KVCache:
     shape = (config.depth, rows, slots, config.kv_heads, config.head_width)
-    return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+    split = lambda x: nn.with_logical_constraint(x, (None, "batch", None, None, None))
+    return KVCache(split(jnp.zeros(shape, dtype)), split(jnp.zeros(shape, dtype)))
 
 
 def rotary(x: Float[Array, "B L K C"], positions: Int[Array, "B L"], theta: float) -> Float[Array, "B L K C"]:
@@ -105,7 +106,7 @@ class DecoderBlock(nn.Module):
         y = RMSNorm(c.eps, name="norm2")(x)
         gate = jax.nn.silu(Linear(c.mlp_width, ("embed", "mlp"), bias=False, name="gate_proj")(y))
         up = Linear(c.mlp_width, ("embed", "mlp"), bias=False, name="up_proj")(y)
-        x = x + Linear(c.width, ("mlp", "embed"), bias=False, name="down_proj")(gate * up)
+        x = by_batch(x + Linear(c.width, ("mlp", "embed"), bias=False, name="down_proj")(gate * up))
         return (x, cache), None
 
 
@@ -119,15 +120,14 @@ class Decoder(nn.Module):
     Norm = RMSNorm
 
     config: DecoderConfig
-    remat: bool = False
+    remat: str = "none"
     unroll: int = 1
 
     def setup(self) -> None:
         c = self.config
         self.embedding = self.param("embedding", logical(normal, "vocab", "embed"), (c.vocab_size, c.width))
-        block = nn.remat(self.Block, prevent_cse=False) if self.remat else self.Block
         self.layers = nn.scan(
-            block,
+            remat(self.Block, self.remat),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast),  # type: ignore[arg-type]
@@ -138,7 +138,8 @@ class Decoder(nn.Module):
         self.norm = self.Norm(c.eps)
 
     def embed(self, tokens: Int[Array, "B L"], dtype: jnp.dtype) -> Float[Array, "B L D"]:
-        return self.embedding[tokens].astype(dtype)
+        table = nn.with_logical_constraint(self.embedding.astype(dtype), ("vocab", None))  # gathered over its width
+        return by_batch(table[tokens])
 
     def __call__(
         self,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from got_jax.config import EncoderConfig
-from got_jax.models.layers import LayerNorm, Linear, logical, normal
+from got_jax.models.layers import LayerNorm, Linear, by_batch, logical, normal, remat
 from got_jax.ops.attention import attention, relative_position_channels
 from got_jax.ops.conv import conv3x3
 
@@ -84,20 +84,20 @@ class EncoderBlock(nn.Module):
             x = x + y.reshape(x.shape)
         y = LayerNorm(c.eps, name="norm2")(x)
         y = jax.nn.gelu(Linear(c.mlp_width, ("embed", "mlp"), name="lin1")(y), approximate=False)
-        return x + Linear(c.width, ("mlp", "embed"), name="lin2")(y)
+        return by_batch(x + Linear(c.width, ("mlp", "embed"), name="lin2")(y))
 
 
 class EncoderGroup(nn.Module):
     """`global_every` - 1 windowed blocks, scanned, then one global block: the unit that the encoder repeats."""
 
     config: EncoderConfig
-    remat: bool
+    remat: str
     unroll: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W D"], _: None = None) -> tuple[Float[Array, "N H W D"], None]:
         c = self.config
-        block = nn.remat(EncoderBlock, prevent_cse=False) if self.remat else EncoderBlock
+        block = remat(EncoderBlock, self.remat)
         if c.global_every > 1:
             windowed = block(c, c.window, name="windowed")
             x, _ = nn.scan(
@@ -126,23 +126,23 @@ class Neck(nn.Module):
             logical(nn.initializers.lecun_normal(), None, None, "neck_in", "neck"),
             (3, 3, c.neck_width, c.neck_width),
         )
-        return LayerNorm(c.eps, name="norm2")(conv3x3(x, kernel))
+        return by_batch(LayerNorm(c.eps, name="norm2")(conv3x3(x, kernel)))
 
 
 class Encoder(nn.Module):
     """Normalised pixels -> neck features on the patch grid."""
 
     config: EncoderConfig
-    remat: bool = False
+    remat: str = "none"
     unroll: int = 1
 
     @nn.compact
     def __call__(self, pixels: Float[Array, "N H W 3"]) -> Float[Array, "N grid grid C"]:
         c = self.config
-        patches = cut_patches(pixels, c.patch_px)
+        patches = by_batch(cut_patches(pixels, c.patch_px))
         x = Linear(c.width, ("patch", "embed"), init=nn.initializers.lecun_normal(), name="patch_embed")(patches)
         pos = self.param("pos_embed", logical(normal, None, None, "embed"), (c.grid, c.grid, c.width))
-        x = x + pos.astype(x.dtype)
+        x = by_batch(x + pos.astype(x.dtype))
         x, _ = nn.scan(
             EncoderGroup,
             variable_axes={"params": 0},

@@ -1,42 +1,133 @@
-"""Checkpoints of a run with orbax: saved in the background, the last few kept."""
+"""Checkpoints of a run with orbax: saved in the background, the last few kept, damaged ones passed over."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+from jaxtyping import Array, UInt32
 
 from got_jax.config import read_config
-from got_jax.errors import require
+from got_jax.errors import GotError, require
 from got_jax.tokenizers import load_tokenizer
+from got_jax.train.lora import merged_lazily, read_lora
 from got_jax.train.step import PARTS, TrainState
 from got_jax.weights.lazy import read_all, stored
-from got_jax.weights.store import CONFIG, Model
+from got_jax.weights.store import CONFIG, Model, one_line
 from got_jax.weights.torch_folders import open_folder, read_folder
 
 CHECKPOINTS = "checkpoints"
+DAMAGED = "damaged"  # beside CHECKPOINTS
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds: the state, what the data's lanes have read, and a sum of the state's bits."""
+
+    state: TrainState
+    lanes: Any
+    sums: Any
 
 
 def open_manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
     """The checkpoints under `folder`; half-written ones of a killed run are cleaned up."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
-    return ocp.CheckpointManager(folder.resolve(), options=options)
+    return ocp.CheckpointManager(epath.Path(folder).resolve(), options=options)
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState) -> None:
-    """Starts a save of a copy of `state`: the train step may overwrite the original while it is written."""
+@jax.jit
+def bit_sums(tree: Any) -> UInt32[Array, "leaves"]:
+    """A sum of the bits of every array, the same on any mesh. It tells damage that orbax does not notice."""
+
+    def one(leaf: Array) -> Array:
+        if leaf.dtype == jnp.bool_ or leaf.dtype.itemsize < 4:
+            return leaf.astype(jnp.float32).view(jnp.uint32).sum(dtype=jnp.uint32)
+        return leaf.view(jnp.uint32).sum(dtype=jnp.uint32)
+
+    return jnp.stack([one(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def save(manager: ocp.CheckpointManager, state: TrainState, lanes: Array) -> None:
+    """Starts a save of a copy of `state`: the train step may overwrite the original while it is written.
+
+    Raises:
+        GotError: when this or the save before could not be written.
+    """
     copy = jax.tree.map(jnp.copy, state)
-    manager.save(int(state.step), args=ocp.args.StandardSave(copy._asdict()))
+    try:
+        manager.check_for_errors()
+        saved = Saved(copy, lanes, bit_sums(copy))
+        manager.save(int(state.step), args=ocp.args.StandardSave(_tree(saved)))
+    except Exception as err:  # orbax and its file systems raise many kinds
+        raise _unwritten(manager, err) from None
 
 
-def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
-    """The newest checkpoint, placed as `like` is (arrays or `jax.ShapeDtypeStruct`s with shardings)."""
-    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
-    return TrainState(**manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(target)))
+def finish(manager: ocp.CheckpointManager) -> None:
+    """Waits for the save under way. Raises GotError when it could not be written."""
+    try:
+        manager.wait_until_finished()
+        manager.check_for_errors()
+    except Exception as err:
+        raise _unwritten(manager, err) from None
+
+
+def _unwritten(manager: ocp.CheckpointManager, err: Exception) -> GotError:
+    return GotError(
+        f"a checkpoint under {manager.directory} could not be written ({one_line(err)}); free space and resume: "
+        "the saves before it are whole."
+    )
+
+
+def restore(manager: ocp.CheckpointManager, like: Saved, warn: Callable[[str], None]) -> Saved | None:
+    """The newest whole checkpoint, placed as `like` is (arrays or `jax.ShapeDtypeStruct`s with shardings), or None.
+
+    A damaged one is moved to the folder "damaged" with a warning, and the one before it is taken.
+
+    Raises:
+        GotError: when there are checkpoints, but none is whole or fits the config.
+    """
+    target = _tree(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+    damaged: dict[int, str] = {}
+    for step in sorted(manager.all_steps(), reverse=True):
+        try:
+            found = manager.restore(step, args=ocp.args.StandardRestore(target))
+            saved = Saved(TrainState(**found["state"]), found["lanes"], found["sums"])
+            require(bool(jnp.array_equal(bit_sums(saved.state), saved.sums)), "its bits are not those that were saved")
+        except Exception as err:
+            damaged[step] = one_line(err)
+            continue
+        for number, reason in damaged.items():
+            warn(f"checkpoint {manager.directory / str(number)} is damaged ({reason}); going on from step {step}.")
+        _set_aside(manager, list(damaged))
+        return saved
+    require(
+        not damaged,
+        f"no checkpoint under {manager.directory} can be resumed ({'; '.join(damaged.values())}). Is the config the "
+        "run's? Else start anew with another --out.",
+    )
+    return None
+
+
+def _set_aside(manager: ocp.CheckpointManager, steps: list[int]) -> None:
+    if steps and jax.process_index() == 0:
+        aside = manager.directory.parent / DAMAGED
+        aside.mkdir(exist_ok=True)
+        for step in steps:
+            (manager.directory / str(step)).rename(aside / f"{step}.{len(list(aside.iterdir()))}")
+    if steps:
+        multihost_utils.sync_global_devices("damaged checkpoints set aside")
+        manager.reload()
+
+
+def _tree(saved: Saved) -> dict:
+    return {"state": saved.state._asdict(), "lanes": saved.lanes, "sums": saved.sums}
 
 
 def read_weights(folder: Path, heads: bool = False) -> Model:
@@ -67,10 +158,15 @@ def open_run(folder: Path, heads: bool = False) -> Model:
     manager = open_manager(folder / CHECKPOINTS, keep=None)
     step = manager.latest_step()
     require(step is not None, f"run {folder} has no finished checkpoint yet; train it further.")
-    state = folder / CHECKPOINTS / str(step) / "default"
-    kept = dict(ocp.StandardCheckpointer().metadata(state.resolve()).item_metadata.tree)["params"]  # type: ignore[union-attr]
+    path = folder / CHECKPOINTS / str(step) / "default"
+    kept = ocp.StandardCheckpointer().metadata(path.resolve()).item_metadata.tree["state"]["params"]  # type: ignore[union-attr]
     params = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: stored(state, ("params", *(part.key for part in path)), leaf),
+        lambda at, leaf: stored(path, ("state", "params", *(part.key for part in at)), leaf),
         {part: value for part, value in kept.items() if heads or part in PARTS},
     )
+    if "lora" in kept:
+        adapters = jax.tree_util.tree_map_with_path(
+            lambda at, leaf: stored(path, ("state", "params", "lora", *(part.key for part in at)), leaf), kept["lora"]
+        )
+        params = merged_lazily(read_lora(folder), params | {"lora": adapters})
     return Model(config, params, load_tokenizer(config.tokenizer, folder))

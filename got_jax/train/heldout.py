@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from got_jax.data.example import Engine
+from got_jax.data.example import Engine, Example
 from got_jax.errors import GotError
 from got_jax.metrics import character_error_rate
 from got_jax.reader import Reader
@@ -11,14 +11,14 @@ SEED = 2_000_003  # far from training seeds; the held-out engine draws other tex
 LONGEST = 512
 
 
-def read_held_out(reader: Reader, engine: Engine, count: int, batch_size: int = 32) -> list[tuple[str, str]]:
-    """(truth, answer) of the engine's first `count` held-out examples; an answer that failed is ""."""
+def read_held_out(reader: Reader, engine: Engine, count: int, batch_size: int = 32) -> list[tuple[Example, str]]:
+    """The engine's first `count` held-out examples with the model's answers; an answer that failed is ""."""
     examples = [engine.example(SEED, index) for index in range(count)]
     limit = min(LONGEST, reader.config.decoder.context_tokens // 2)
     readings = reader.read_many((e.images[0] for e in examples), batch_size=batch_size, max_new_tokens=limit)
-    return [(e.text, "" if isinstance(r, GotError) else r.text) for e, r in zip(examples, readings, strict=True)]
+    return [(e, "" if isinstance(r, GotError) else r.text) for e, r in zip(examples, readings, strict=True)]
 
 
-def held_out_cer(reader: Reader, engine: Engine, count: int) -> float:
-    """Character error rate over held-out examples."""
-    return character_error_rate(read_held_out(reader, engine, count))
+def held_out_cer(read: list[tuple[Example, str]]) -> float:
+    """Character error rate of such readings."""
+    return character_error_rate((example.text, answer) for example, answer in read)

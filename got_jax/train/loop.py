@@ -1,154 +1,338 @@
-"""The training loop: batches in, checkpoints and a log out."""
+"""The training loop: batches in, checkpoints and a log out; the same run on any mesh, by any number of processes."""
 
 from __future__ import annotations
 
-import json
+import math
+import resource
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from got_jax.config import write_config
-from got_jax.data.sources import BatchSource, batches
+from got_jax.data.batches import Batch
+from got_jax.data.lanes import BAD, NEXT, Draws, Lanes, check_share, new_state
+from got_jax.data.mixture import leaves, names
+from got_jax.data.workers import ahead
+from got_jax.distributed import AGAIN
 from got_jax.errors import GotError, require
-from got_jax.models.got import abstract_params
-from got_jax.reader import Reader, model_folder
+from got_jax.reader import Reader
 from got_jax.sharding import BATCH, batch_sharding, make_mesh
-from got_jax.tokenizers import load_tokenizer
+from got_jax.tokenizers import Tokenizer, load_tokenizer
 from got_jax.train import checkpoints
 from got_jax.train.config import TrainConfig
-from got_jax.train.heldout import held_out_cer
-from got_jax.train.optimizer import make_optimizer
-from got_jax.train.step import TrainState, init_state, make_step
-from got_jax.weights.layouts import PARTS
-from got_jax.weights.resize import resize_pictures
+from got_jax.train.flops import chip_of, step_flops
+from got_jax.train.heldout import held_out_cer, read_held_out
+from got_jax.train.lora import merged, write_lora
+from got_jax.train.optimizer import make_optimizer, schedule
+from got_jax.train.report import LOG, Report
+from got_jax.train.start import starting_params
+from got_jax.train.step import Training, TrainState, init_state, make_step
+from got_jax.train.stop import Stop
 from got_jax.weights.store import CONFIG
-from got_jax.weights.torch_folders import layout_of, read_part
+
+SHOWN = 4  # held-out pictures that TensorBoard shows
 
 
 def train(config: TrainConfig, progress: bool = True) -> TrainState:
     """Runs or continues the run in `config.out` up to `config.steps`, and returns the final state.
 
-    Metrics of every step go to `out/log.jsonl`, with the held-out character error rate every `eval_every` steps.
+    Metrics of every step go to `out/log.jsonl` and TensorBoard, with the held-out character error rate every
+    `eval_every` steps. After SIGTERM or Ctrl-C it saves and returns the state so far.
 
     Raises:
-        GotError: when the output folder cannot be written, or a loss is not finite.
+        GotError: when the config, its data or its checkpoints do not fit together, nothing can be written, too many
+            examples are bad, too many steps in a row are not finite, or another process of the run is gone.
     """
-    out = Path(config.out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "log.jsonl").touch()
-    except OSError as err:
-        raise GotError(f"output folder {out} cannot be written ({err.strerror}); choose another with --out.") from None
+        return _train(config, progress)
+    except jax.errors.JaxRuntimeError as err:
+        if jax.process_count() == 1:
+            raise
+        line = str(err).splitlines()[0][:200]
+        raise GotError(f"another process of this run is gone ({line}); {AGAIN}") from None
 
+
+def _train(config: TrainConfig, progress: bool) -> TrainState:
+    out = Path(config.out)
     mesh = make_mesh(config.mesh)
-    ways = int(np.prod([mesh.shape[axis] for axis in BATCH]))
-    require(
-        config.data.pictures % ways == 0,
-        f"data.pictures {config.data.pictures} is not divisible by the mesh's {ways} ways of splitting a batch; "
-        "change one.",
-    )
     tokenizer = load_tokenizer(config.model.tokenizer, Path(config.tokenizer))
-    require(
-        tokenizer.vocab_size <= config.model.decoder.vocab_size,
-        f"the tokenizer has {tokenizer.vocab_size} tokens, more than decoder.vocab_size "
-        f"{config.model.decoder.vocab_size}; enlarge it.",
-    )
-    write_config(config.model, out / CONFIG)
-    tokenizer.save(out)
+    check(config, mesh, tokenizer)
+    _make_folder(config, tokenizer)
+    training = training_of(config)
     optimizer = make_optimizer(config.optimizer, config.steps)
-    manager = checkpoints.open_manager(out / checkpoints.CHECKPOINTS, config.keep)
-    state = _start(config, optimizer, mesh, manager)
-    start = int(state.step)
-
-    step = make_step(config.model, optimizer, mesh, config.losses)
-    source = BatchSource(
-        config.data.engine,
-        tokenizer,
-        config.model,
-        config.seed,
-        config.data.pictures,
-        config.data.row_tokens,
-        int(np.lcm(config.data.rows_multiple, ways)),
-        config.steps,
-        config.losses.letters,
-    )
-    bar = tqdm(total=config.steps, initial=start, disable=not progress, unit="step", dynamic_ncols=True)
-    shown: dict[str, str] = {}
-    begun = time.monotonic()
-    stream = batches(source, start, config.data.workers)
-    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-        for number in range(start, config.steps):
-            batch = next(stream)
-            state, metrics = step(state, jax.device_put(batch, batch_sharding(mesh)))
-            row = {name: float(value) for name, value in metrics.items()}
-            require(
-                np.isfinite(row["loss"]),
-                f"the loss of step {number + 1} is {row['loss']}; lower optimizer.lr and resume from {out}.",
-            )
-            now = time.monotonic()
-            seconds, begun = max(now - begun, 1e-9), now
-            row |= {
-                "step": number + 1,
-                "pictures_per_s": int((batch.image_rows < len(batch.tokens)).sum()) / seconds,
-                "tokens_per_s": int(batch.weights.sum()) / seconds,
-            }
-            last = number + 1 == config.steps
-            if (number + 1) % config.save_every == 0 or last:
-                checkpoints.save(manager, state)
-            if config.eval_examples and ((number + 1) % config.eval_every == 0 or last):
-                reader = Reader(config.model, state.params, tokenizer)
-                row["cer"] = held_out_cer(reader, config.data.held_out, config.eval_examples)
-                begun = time.monotonic()
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            bar.update()
-            shown["loss"] = f"{row['loss']:.3f}"
-            shown["pictures/s"] = f"{row['pictures_per_s']:.1f}"
-            shown["tokens/s"] = f"{row['tokens_per_s']:.0f}"
-            if "cer" in row:
-                shown["CER"] = f"{row['cer']:.1%}"
-            bar.set_postfix(shown)
-    bar.close()
-    manager.wait_until_finished()
-    manager.close()
+    with checkpoints.open_manager(out / checkpoints.CHECKPOINTS, config.keep) as manager:
+        first = manager.latest_step() or 0
+        with Stop() as stop, Report(out, first, config.steps, progress) as report:
+            state, lanes = _start(config, training, optimizer, mesh, manager, tokenizer, report)
+            run = _Run(config, training, mesh, tokenizer, manager, report, stop)
+            try:
+                state = run.go(make_step(training, optimizer, mesh), state, lanes)
+                checkpoints.finish(manager)
+            finally:
+                lanes.close()
     return state
 
 
-def _start(config: TrainConfig, optimizer, mesh, manager) -> TrainState:
-    """The newest checkpoint of the run, else a state with fresh weights or those of `init_from`."""
+def training_of(config: TrainConfig) -> Training:
+    """What a config's step is compiled for."""
+    return Training(config.model, config.losses, config.lora, len(leaves(config.data.engine)))
+
+
+def draws_of(config: TrainConfig, tokenizer: Tokenizer) -> Draws:
+    """The examples of a config's run."""
+    data = config.data
+    return Draws(
+        data.engine, tokenizer, config.model, config.seed, data.row_tokens, data.row_pictures, config.losses.letters
+    )
+
+
+def check(config: TrainConfig, mesh: Mesh, tokenizer: Tokenizer) -> None:
+    """Refuses, before anything is compiled, what cannot work together."""
+    data, ways = config.data, int(np.prod([mesh.shape[axis] for axis in BATCH]))
+    parts = ways * config.losses.accumulate
+    require(
+        data.rows % parts == 0,
+        f"data.rows {data.rows} is not divisible by {parts}: the mesh splits a batch {ways} ways, and "
+        f"losses.accumulate works through it in {config.losses.accumulate}; change one.",
+    )
+    context, vocabulary = config.model.decoder.context_tokens, config.model.decoder.vocab_size
+    require(
+        data.row_tokens > config.model.encoder.image_tokens,
+        f"data.row_tokens {data.row_tokens} does not hold even one picture, which takes "
+        f"{config.model.encoder.image_tokens} tokens; enlarge it.",
+    )
+    require(
+        config.model.decoder.kind == "qwen2" or data.row_tokens <= context or config.losses.text == 0,
+        f"data.row_tokens {data.row_tokens} exceeds decoder.context_tokens {context}, the positions that OPT has "
+        "learned; shorten the rows.",
+    )
+    require(
+        tokenizer.vocab_size <= vocabulary,
+        f"the tokenizer has {tokenizer.vocab_size} tokens, more than decoder.vocab_size {vocabulary}; enlarge it.",
+    )
+    for engine in leaves(data.engine):
+        if hasattr(engine, "__len__"):
+            len(engine)  # type: ignore[arg-type]  # reads its file, or says what is wrong with it
+
+
+def _make_folder(config: TrainConfig, tokenizer: Tokenizer) -> None:
+    out = Path(config.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:
+            (out / LOG).touch()
+            write_config(config.model, out / CONFIG)
+            tokenizer.save(out)
+            if config.lora.rank:
+                write_lora(config.lora, out)
+    except OSError as err:
+        raise GotError(f"output folder {out} cannot be written ({err.strerror}); choose another with --out.") from None
+
+
+def _start(
+    config: TrainConfig,
+    training: Training,
+    optimizer: Any,
+    mesh: Mesh,
+    manager: Any,
+    tokenizer: Tokenizer,
+    report: Report,
+) -> tuple[TrainState, Lanes]:
+    """The newest checkpoint of the run, else a state with fresh weights or those of `init_from`; and its data."""
+    rows = config.data.rows
+    mine = _my_rows(mesh, rows)
+    lanes = new_state(rows)
+    state = None
     if manager.latest_step() is not None:
-        like = init_state(config.model, optimizer, config.seed, mesh, losses=config.losses)
-        return checkpoints.restore(manager, like)
-    params, lines = starting_params(config)
-    for line in lines:
-        tqdm.write(line)
-    return init_state(config.model, optimizer, config.seed, mesh, params, config.losses)
+        like = init_state(training, optimizer, config.seed, mesh)
+        sums = jax.eval_shape(checkpoints.bit_sums, like)
+        saved = checkpoints.restore(manager, checkpoints.Saved(like, _placed(lanes, mesh), sums), report.say)
+        if saved:
+            state = saved.state
+            for shard in saved.lanes.addressable_shards:
+                lanes[shard.index] = np.asarray(shard.data)
+    if state is None:
+        params, lines = starting_params(config, tokenizer)
+        for line in lines:
+            report.say(line)
+        state = init_state(training, optimizer, config.seed, mesh, jax.tree.map(np.asarray, params))
+    return state, Lanes(draws_of(config, tokenizer), rows, mine, lanes, config.data.workers)
 
 
-def starting_params(config: TrainConfig) -> tuple[dict, list[str]]:
-    """The parts that `init_from` holds, and a table of what is loaded, new and left out."""
-    params: dict = {}
-    lines: list[str] = []
-    for name in filter(None, config.init_from.split(",")):
-        folder = model_folder(name)
-        layout = "run" if (folder / checkpoints.CHECKPOINTS).is_dir() else layout_of(folder)
-        if layout in PARTS:
-            parts, left_out = read_part(folder, config.model, layout)
-        else:
-            stored = checkpoints.read_weights(folder, heads=True)
-            parts, left_out = resize_pictures(stored.params, stored.config, config.model), []
-        params |= parts
-        for part, tree in parts.items():
-            lines.append(f"{part:10} {'loaded':9} {_size(tree):>12,} parameters from {name}")
-        if left_out:
-            lines.append(f"{'':10} {'left out':9} {len(left_out)} tensors of {name}, such as {left_out[0]}")
-    fresh = {part: tree for part, tree in abstract_params(config.model).items() if part not in params}
-    lines += [f"{part:10} {'new':9} {_size(tree):>12,} parameters" for part, tree in fresh.items()]
-    return params, lines
+class _Placed(NamedTuple):
+    """One batch on the mesh, with what belongs to it on the host."""
+
+    batch: Batch
+    lanes: np.ndarray
+    reasons: list[str]
+    pictures: float  # of all processes' rows, told from mine
+    tokens: float  # in use
 
 
-def _size(tree: dict) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+class _Run:
+    """One call of `train`: the loop and what it does beside stepping."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        training: Training,
+        mesh: Mesh,
+        tokenizer: Tokenizer,
+        manager: Any,
+        report: Report,
+        stop: Stop,
+    ) -> None:
+        self.config, self.training, self.mesh, self.tokenizer = config, training, mesh, tokenizer
+        self.manager, self.report, self.stop = manager, report, stop
+        self.rate = schedule(config.optimizer, config.steps)
+        self.engines = names(config.data.engine)
+        self.skipped = 0  # in a row
+        self.waited = 0.0
+        self.begun = time.monotonic()
+        chip = chip_of(jax.devices()[0].device_kind)
+        self.peak = chip.flops_per_s * jax.device_count() if chip else None
+
+    def go(self, step: Any, state: TrainState, lanes: Lanes) -> TrainState:
+        """Steps until the end or until asked to stop. Metrics are fetched one step late, so that devices never wait."""
+        c, start = self.config, int(state.step)
+        stream = ahead(self._placed(lanes))
+        late: tuple[int, dict, _Placed] | None = None
+        try:
+            for number in range(start + 1, c.steps + 1):
+                waiting = time.monotonic()
+                placed = next(stream)
+                self.waited += time.monotonic() - waiting
+                state, metrics = step(state, placed.batch)
+                if late:
+                    self._log(*late)
+                late = (number, metrics, placed)
+                last = number == c.steps or self.stop.asked(number)
+                if number % c.save_every == 0 or last:
+                    checkpoints.save(self.manager, state, _placed(placed.lanes, self.mesh))
+                if c.eval_examples and (number % c.eval_every == 0 or number == c.steps):
+                    self._log(*late, cer=self._read(number, state))
+                    late = None
+                if last and number < c.steps:
+                    self.report.say(f"stopped after step {number}; resume with the same command: {c.out} is saved.")
+                if last:
+                    break
+            if late:
+                self._log(*late)
+        finally:
+            stream.close()  # type: ignore[attr-defined]
+        return state
+
+    def _placed(self, lanes: Lanes) -> Iterator[_Placed]:
+        scale = self.config.data.rows / len(lanes.mine)
+        for batch, state, reasons in lanes.batches():
+            pictures, tokens = batch.pictures.sum() * scale, (batch.segments > 0).sum() * scale
+            global_batch = on_mesh(batch, lanes.mine, self.config.data.rows, self.mesh)
+            yield _Placed(global_batch, state, reasons, float(pictures), float(tokens))
+
+    def _log(self, number: int, metrics: dict, placed: _Placed, cer: float | None = None) -> None:
+        host = jax.device_get(metrics)
+        now = time.monotonic()
+        seconds, waited = max(now - self.begun, 1e-9), self.waited
+        self.begun, self.waited = now, 0.0
+        data = self.config.data
+        losses, tokens = host.pop("engine_loss", ()), host.pop("engine_tokens", ())
+        row = {name: float(value) for name, value in host.items()}
+        if len(self.engines) > 1:
+            pairs = zip(self.engines, losses, tokens, strict=True)
+            row |= {f"text/{name}": float(loss / count) for name, loss, count in pairs if count}
+        rate = self.rate(number - 1)
+        row |= {
+            "step": number,
+            "lr": float(np.asarray(rate)),
+            "pictures_per_s": placed.pictures / seconds,
+            "tokens_per_s": placed.tokens / seconds,
+            "row_tokens_used": placed.tokens / (data.rows * data.row_tokens),
+            "row_pictures_used": placed.pictures / (data.rows * data.row_pictures),
+            "waiting_for_data": min(1.0, waited / seconds),
+            "memory_gib": _memory_bytes() / 2**30,
+        }
+        if self.peak:
+            work = step_flops(
+                self.config.model,
+                self.training.trained,
+                self.config.losses.text > 0,
+                data.rows,
+                data.row_tokens,
+                data.rows * data.row_pictures,
+            )
+            row["mfu"] = work / seconds / self.peak
+        if cer is not None:
+            row["cer"] = cer
+            self.begun = time.monotonic()
+        self.report.step(row)
+        self.report.bad(placed.reasons)
+        mine = [r for r in range(data.rows) if placed.lanes[r, NEXT]]
+        check_share(
+            int(placed.lanes[mine, BAD].sum()),
+            int(placed.lanes[mine, NEXT].sum()),
+            data.max_bad,
+            f"{self.config.out}/bad_examples.log",
+        )
+        self.skipped = self.skipped + 1 if row["skipped"] else 0
+        if row["skipped"]:
+            self.report.say(f"step {number} is skipped: its loss is {row['loss']}, its gradient {row['grad_norm']}.")
+        require(
+            self.skipped < self.config.max_skipped,
+            f"{self.skipped} steps in a row were not finite; lower optimizer.lr and resume from {self.config.out}.",
+        )
+
+    def _read(self, number: int, state: TrainState) -> float:
+        """Held-out error; process 0 reads with weights gathered from all, the others wait."""
+        params = {part: tree for part, tree in state.params.items() if part != "letters"}
+        if jax.process_count() > 1:
+            params = multihost_utils.process_allgather(params, tiled=True)
+        cer = math.nan
+        if jax.process_index() == 0:
+            params = merged(self.config.lora, params) if self.config.lora.rank else params
+            reader = Reader(self.config.model, params, self.tokenizer)
+            read = read_held_out(reader, self.config.data.held_out, self.config.eval_examples)
+            self.report.readings(number, read[:SHOWN])
+            cer = held_out_cer(read)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("held-out pictures are read")
+        return cer
+
+
+def _my_rows(mesh: Mesh, rows: int) -> list[int]:
+    """Rows of a batch that lie on this process's devices."""
+    places = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
+    return sorted({row for place in places for row in range(rows)[place[0]]})  # type: ignore[index]
+
+
+def on_mesh(batch: Batch, mine: list[int], rows: int, mesh: Mesh) -> Batch:
+    """The batch of all processes, of which this one holds the rows `mine`."""
+    sharding = batch_sharding(mesh)
+
+    def one(leaf: np.ndarray) -> jax.Array:
+        per = leaf.shape[0] // len(mine)  # places for pictures of a row, or 1
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            start, stop, _ = index[0].indices(rows * per)
+            at = mine.index(start // per) * per
+            return leaf[at : at + stop - start]
+
+        return jax.make_array_from_callback((rows * per, *leaf.shape[1:]), sharding, part)  # type: ignore[arg-type]
+
+    return jax.tree.map(one, batch)
+
+
+def _placed(lanes: np.ndarray, mesh: Mesh) -> jax.Array:
+    """The lanes' state as an array that is split as batches are: every process gives what it knows."""
+    return jax.make_array_from_callback(lanes.shape, batch_sharding(mesh), lambda index: lanes[index])
+
+
+def _memory_bytes() -> int:
+    """The most memory so far: of the busiest local device where it tells, else of this process."""
+    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices()]
+    return max(peaks) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -16,27 +16,35 @@ from got_jax.config import GotConfig
 from got_jax.data.batches import Batch
 from got_jax.errors import require
 from got_jax.models.got import apply, init_params
-from got_jax.sharding import batch_sharding, replicated, shardings
+from got_jax.sharding import batch_sharding, laid_out, replicated, shardings
 from got_jax.train.letters import init_heads, letter_losses
-from got_jax.train.losses import cross_entropy
+from got_jax.train.lora import LoraConfig, init_lora, merged
+from got_jax.train.losses import token_loss
 
 PARTS = ("encoder", "connector", "decoder")
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is minimised: the weighted sum of the answer's loss and the letters lesson's two.
+    """What is minimised, and by which parts.
 
     Attributes:
         text: weight of the answer's cross-entropy; 0 leaves the decoder out of the step altogether.
         patches, cells: weights of the letters lesson (`got_jax.train.letters`).
         cells_from: step from which `cells` counts.
+        freeze: parts that rest, comma-separated: they get no gradient, no optimizer state, and nothing of them is
+            kept for the backward pass.
+        chunk_tokens: positions of a row whose scores are held at once.
+        accumulate: parts that a batch is worked through in, one after the other; the update is the whole batch's.
     """
 
     text: float = 1.0
     patches: float = 0.0
     cells: float = 0.0
     cells_from: int = 0
+    freeze: str = ""
+    chunk_tokens: int = 512
+    accumulate: int = 1
 
     @property
     def letters(self) -> bool:
@@ -47,35 +55,74 @@ class LossConfig:
             min(self.text, self.patches, self.cells) >= 0 and max(self.text, self.patches, self.cells) > 0,
             f"losses text {self.text}, patches {self.patches}, cells {self.cells}: give one above 0, none below.",
         )
+        for name in filter(None, self.freeze.split(",")):
+            require(name in PARTS, f"losses.freeze names '{name}', which is no part; choose from {', '.join(PARTS)}.")
+        for name in ("chunk_tokens", "accumulate"):
+            require(getattr(self, name) > 0, f"losses.{name} is {getattr(self, name)}, but it must be at least 1.")
+        require(bool(self.trained), f"losses.freeze '{self.freeze}' leaves nothing to train; free a part.")
 
     @property
     def trained(self) -> tuple[str, ...]:
         """The parts of the parameters that get gradients and optimizer state."""
-        return PARTS[: 3 if self.text else 2] + ("letters",) * self.letters
+        parts = PARTS[: 3 if self.text else 2] + ("letters",) * self.letters
+        return tuple(part for part in parts if part not in self.freeze.split(","))
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes. `step` counts the updates done; `params` may hold the heads as "letters"."""
+    """Everything that a step changes. `step` counts the steps done; `params` may hold "letters" heads and "lora"."""
 
     step: Int[Array, ""]
     params: dict
     opt_state: Any
 
 
+@dataclass(frozen=True)
+class Training:
+    """What the step is compiled for: the model, its losses, its adapters, and how many engines feed it."""
+
+    config: GotConfig
+    losses: LossConfig = field(default_factory=LossConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    engines: int = 1
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        return ("lora", *(("letters",) * self.losses.letters)) if self.lora.rank else self.losses.trained
+
+
 def loss_fn(
-    config: GotConfig, params: dict, batch: Batch, losses: LossConfig = LossConfig(), step: Int[Array, ""] | int = 0
+    training: Training,
+    params: dict,
+    batch: Batch,
+    step: Int[Array, ""] | int = 0,
+    counted: Float[Array, ""] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The loss of a batch after `step` updates, and metrics."""
+    """The loss of a batch after `step` steps, and metrics.
+
+    Args:
+        counted: tokens that the text loss is a mean over; default: the batch's.
+    """
+    config, losses = training.config, training.losses
+    if training.lora.rank:
+        params = merged(training.lora, params)
     grid = apply(config, params, batch.images, method="grid")
     features = apply(config, params, grid, method="connect")
     total, metrics = jnp.zeros(()), {}
     if losses.text:
-        rows = (batch.tokens, batch.is_image, features, batch.image_rows, batch.positions, batch.segments)
+        rows = (batch.tokens, batch.is_image, features, None, batch.positions, batch.segments)
         hidden = apply(config, params, *rows, method="read")
-        logits = apply(config, params, hidden, method="logits")
-        loss, accuracy = cross_entropy(logits, jnp.asarray(batch.targets), jnp.asarray(batch.weights))
-        total += losses.text * loss
-        metrics |= {"text": loss, "accuracy": accuracy}
+        weights = jnp.asarray(batch.weights)
+        table = params["decoder"]["embedding"]
+        text = token_loss(hidden, table, jnp.asarray(batch.targets), weights, losses.chunk_tokens)
+        counted = jnp.maximum(weights.sum() if counted is None else counted, 1.0)
+        total += losses.text * text.total / counted
+        of_engine = jax.nn.one_hot(batch.sources, training.engines) * weights[..., None]
+        metrics |= {
+            "text": text.total / counted,
+            "accuracy": (text.right * weights).sum() / counted,
+            "engine_loss": jnp.einsum("bl,ble->e", text.nll, of_engine),
+            "engine_tokens": of_engine.sum((0, 1)),
+        }
     if losses.letters:
         letters = letter_losses(params["letters"], grid, features, batch.letters)
         total += losses.patches * letters["patches"]
@@ -84,60 +131,107 @@ def loss_fn(
     return total, metrics
 
 
-def fresh_params(config: GotConfig, losses: LossConfig, key: Array, boxed: bool = False) -> dict:
-    """Random parameters of the model, and of the heads where the losses need them."""
-    params = init_params(config, key, boxed)
-    if losses.letters:
-        params = {**params, "letters": init_heads(config, jax.random.fold_in(key, 1), boxed)}
+def fresh_params(training: Training, key: Array, boxed: bool = False) -> dict:
+    """Random parameters of the model, and of the heads and adapters where they are needed."""
+    params = init_params(training.config, key, boxed)
+    if training.losses.letters:
+        params = {**params, "letters": init_heads(training.config, jax.random.fold_in(key, 1), boxed)}
+    if training.lora.rank:
+        params = {**params, "lora": init_lora(training.lora, params, jax.random.fold_in(key, 2), boxed)}
     return params
 
 
-def state_shardings(
-    config: GotConfig, optimizer: optax.GradientTransformation, mesh: Mesh, losses: LossConfig = LossConfig()
-) -> TrainState:
+def state_shardings(training: Training, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """Where each array of the state lives; the optimizer's moments lie as their parameters do."""
-    boxed = jax.eval_shape(lambda: fresh_params(config, losses, jax.random.key(0), boxed=True))
+    boxed = jax.eval_shape(lambda: fresh_params(training, jax.random.key(0), boxed=True))
     return TrainState(
         replicated(mesh),  # type: ignore[arg-type]
         shardings(boxed, mesh),
-        shardings(jax.eval_shape(optimizer.init, {part: boxed[part] for part in losses.trained}), mesh),
+        shardings(jax.eval_shape(optimizer.init, {part: boxed[part] for part in training.trained}), mesh),
     )
 
 
 def init_state(
-    config: GotConfig,
+    training: Training,
     optimizer: optax.GradientTransformation,
     seed: int,
     mesh: Mesh,
     params: dict | None = None,
-    losses: LossConfig = LossConfig(),
 ) -> TrainState:
-    """A fresh state on the mesh; with `params`, training starts from them (missing heads are new)."""
-    placed = state_shardings(config, optimizer, mesh, losses)
+    """A fresh state on the mesh; with `params`, training starts from them (missing parts are new)."""
+    placed = state_shardings(training, optimizer, mesh)
 
     def fresh(params: dict | None) -> TrainState:
-        made = fresh_params(config, losses, jax.random.key(seed)) | (params or {})
-        made = {part: made[part] for part in placed.params}
-        return TrainState(jnp.zeros((), jnp.int32), made, optimizer.init({part: made[part] for part in losses.trained}))
+        made = _filled(fresh_params(training, jax.random.key(seed)), params or {})
+        opt_state = optimizer.init({part: made[part] for part in training.trained})
+        return TrainState(jnp.zeros((), jnp.int32), made, opt_state)
 
     return jax.jit(fresh, out_shardings=placed)(params)
 
 
+def _filled(fresh: dict, given: dict) -> dict:
+    """`fresh` with what `given` has of it, at any depth."""
+    return {
+        name: (_filled(value, given[name]) if isinstance(value, dict) else given[name]) if name in given else value
+        for name, value in fresh.items()
+    }
+
+
 def make_step(
-    config: GotConfig, optimizer: optax.GradientTransformation, mesh: Mesh, losses: LossConfig = LossConfig()
+    training: Training, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
-    """Compiles one update per batch shape; the old state's memory is given to the new one."""
-    placed = state_shardings(config, optimizer, mesh, losses)
+    """Compiles one update; the old state's memory is given to the new one.
+
+    A step whose loss or gradient is not finite changes nothing but the count of steps; its metric "skipped" is 1.
+    """
+    placed = state_shardings(training, optimizer, mesh)
+    accumulate = training.losses.accumulate
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        trained = {part: state.params[part] for part in losses.trained}
-        loss = lambda trained: loss_fn(config, state.params | trained, batch, losses, state.step)
-        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(trained)
+        trained = {part: state.params[part] for part in training.trained}
+        counted = jnp.asarray(batch.weights).sum()
+
+        def gradient(batch: Batch) -> tuple[dict, dict]:
+            loss = lambda trained: loss_fn(training, state.params | trained, batch, state.step, counted)
+            with laid_out(mesh):
+                (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(trained)
+            return {"loss": value, **metrics}, grads
+
+        if accumulate == 1:
+            metrics, grads = gradient(batch)
+        else:
+            metrics, grads = _accumulated(gradient, batch, accumulate)
+        norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, trained)
         params = state.params | optax.apply_updates(trained, updates)  # type: ignore[operator]
-        metrics = {"loss": value, **metrics, "grad_norm": optax.global_norm(grads)}
+        good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+        keep = lambda new, old: jnp.where(good, new, old)
+        params = jax.tree.map(keep, params, state.params)
+        opt_state = jax.tree.map(keep, opt_state, state.opt_state)
+        metrics |= {"grad_norm": norm, "skipped": 1 - good.astype(jnp.int32)}
         return TrainState(state.step + 1, params, opt_state), metrics  # type: ignore[arg-type]
 
     return jax.jit(
         step, in_shardings=(placed, batch_sharding(mesh)), out_shardings=(placed, replicated(mesh)), donate_argnums=0
     )
+
+
+def _accumulated(gradient: Callable[[Batch], tuple[dict, dict]], batch: Batch, parts: int) -> tuple[dict, dict]:
+    """Metrics and gradients of a batch, worked through in parts: every `parts`-th row makes one.
+
+    Text counts by the whole batch's tokens, so its sum over parts is exact; the letters lesson is averaged over parts.
+    """
+    rows = batch.tokens.shape[0]
+
+    def split(x: Array) -> Array:
+        per = x.shape[0] // rows  # places for pictures of a row, or 1
+        x = x.reshape(rows // parts, parts, per, *x.shape[1:]).swapaxes(0, 1)
+        return x.reshape(parts, rows // parts * per, *x.shape[3:])
+
+    batches = jax.tree.map(split, batch)
+    shapes = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], batches))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    add = lambda total, part: (jax.tree.map(jnp.add, total, gradient(part)), None)
+    (metrics, grads), _ = jax.lax.scan(add, zeros, batches)
+    summed = ("text", "accuracy", "engine_loss", "engine_tokens")
+    return {n: v if n in summed else v / parts for n, v in metrics.items()}, grads

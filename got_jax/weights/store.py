@@ -134,7 +134,7 @@ def _checked(folder: Path, config: GotConfig, checkpointer: ocp.StandardCheckpoi
     try:
         kept = checkpointer.metadata(folder.resolve()).item_metadata.tree  # type: ignore[union-attr]
     except Exception as err:  # orbax raises many kinds for a folder that is none of its own
-        raise GotError(f"{folder} is not an orbax checkpoint ({_line(err)}); copy the model again.") from None
+        raise GotError(f"{folder} is not an orbax checkpoint ({one_line(err)}); copy the model again.") from None
     names = lambda tree: {
         ".".join(str(getattr(part, "key", part)) for part in path): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -157,10 +157,10 @@ def _damage(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as err:  # of many kinds too
-        raise GotError(f"{folder} cannot be read ({_line(err)}); copy the model again.") from None
+        raise GotError(f"{folder} cannot be read ({one_line(err)}); copy the model again.") from None
 
 
-def _line(err: Exception) -> str:
+def one_line(err: Exception) -> str:
     return (str(err) or type(err).__name__).splitlines()[0][:200]
 
 

@@ -17,7 +17,7 @@ from got_jax.data.batches import Sample, pack
 from got_jax.models.got import normalise_pixels
 from got_jax.sharding import make_mesh
 from got_jax.train.optimizer import OptimizerConfig, make_optimizer, schedule
-from got_jax.train.step import init_state, loss_fn, make_step
+from got_jax.train.step import Training, init_state, loss_fn, make_step
 from got_jax.weights.layouts import entries, to_torch
 from got_jax.weights.torch_folders import read_folder
 
@@ -71,9 +71,8 @@ def torch_name(name: str) -> str:
 def test_loss_and_every_gradient(both):
     """Packed rows here, one sample at a time there."""
     reference, config, params = both
-    batch = pack(samples(), 64, 4, 96, PAD)
-    assert len(batch.tokens) == 1, "both samples share a row"
-    (loss, _), grads = jax.value_and_grad(lambda p: loss_fn(config, p, batch), has_aux=True)(params)
+    batch = pack([samples()], 64, 4, 96, PAD)  # one row for both
+    (loss, _), grads = jax.value_and_grad(lambda p: loss_fn(Training(config), p, batch), has_aux=True)(params)
     reference.zero_grad()
     expected = torch_loss(reference, samples())
     expected.backward()
@@ -99,9 +98,9 @@ def test_twenty_adamw_steps(both):
     rate = schedule(optimizer, STEPS)
     mesh = make_mesh(devices=jax.devices()[:1])
     rule = make_optimizer(optimizer, STEPS)
-    state = init_state(config, rule, 0, mesh, params)
-    step = make_step(config, rule, mesh)
-    batch = pack(samples(), 64, 4, 96, PAD)
+    state = init_state(Training(config), rule, 0, mesh, params)
+    step = make_step(Training(config), rule, mesh)
+    batch = pack([samples()], 64, 4, 96, PAD)
     ours = []
     for _ in range(STEPS):
         state, metrics = step(state, batch)

@@ -81,6 +81,7 @@ class DecoderConfig:
     """The decoder. `context_tokens` bounds prompt plus answer.
 
     Attributes:
+        query_block: tokens of a row that are scored at once in training; 0 = all (bounds memory, not results).
         kind: "qwen2", or "opt" for stage 1, which has no `rope_theta` and as many key heads as heads.
     """
 
@@ -94,6 +95,7 @@ class DecoderConfig:
     rope_theta: float = 1e6
     eps: float = 1e-6
     context_tokens: int = 32_768
+    query_block: int = 0
 
     @property
     def head_width(self) -> int:
@@ -156,7 +158,7 @@ class GotConfig:
 
 def got_580m() -> GotConfig:
     """The released GOT-OCR2.0 (560,528,640 parameters)."""
-    return GotConfig(encoder=EncoderConfig(query_block=256))
+    return GotConfig(encoder=EncoderConfig(query_block=256), decoder=DecoderConfig(query_block=512))
 
 
 def got_nano() -> GotConfig:
@@ -192,7 +194,15 @@ def got_nano() -> GotConfig:
 def got_stage1() -> GotConfig:
     """Stage 1 (GOT paper 3.2): the released encoder before an OPT-125M decoder, on Qwen's vocabulary."""
     decoder = DecoderConfig(
-        kind="opt", width=768, depth=12, heads=12, kv_heads=12, mlp_width=3072, eps=1e-5, context_tokens=2048
+        kind="opt",
+        width=768,
+        depth=12,
+        heads=12,
+        kv_heads=12,
+        mlp_width=3072,
+        eps=1e-5,
+        context_tokens=2048,
+        query_block=512,
     )
     return dataclasses.replace(got_580m(), decoder=decoder)
 

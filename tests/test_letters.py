@@ -13,7 +13,7 @@ from conftest import NANO
 from got_jax.config import got_580m
 from got_jax.data.batches import encode_example, pack
 from got_jax.data.example import Letters
-from got_jax.data.letters import CELL_LETTERS, letter_labels
+from got_jax.data.letters import CELL_LETTERS, letter_labels, no_letters
 from got_jax.errors import GotError
 from got_jax.prompts import IMG_PAD
 from got_jax.tokenizers import load_tokenizer
@@ -54,18 +54,19 @@ def test_labels_stand_beside_their_pictures(tiny, tokenizer):
     engine = Documents(pages=0, max_lines=1, line_chars=(4, 8), effects=False)
     samples = [encode_example(engine.example(0, i), tokenizer, tiny, letters=True) for i in range(5)]
     unlabelled = dataclasses.replace(samples[4], letters=None)
-    batch = pack([*samples[:4], unlabelled], 64, 8, tiny.encoder.image_px, tokenizer.special[IMG_PAD])
+    sizes = tiny.encoder.image_px, tokenizer.special[IMG_PAD]
+    batch = pack([samples[:2], [*samples[2:4], unlabelled]], 192, 4, *sizes, no_letters(tiny.encoder.grid))
     assert batch.letters is not None
     for sample in samples[:4]:
-        at = [i for i in range(5) if (batch.images[i] == sample.pictures[0]).all()]
+        at = [i for i in range(8) if (batch.images[i] == sample.pictures[0]).all()]
         assert len(at) == 1
         assert sample.letters is not None
         np.testing.assert_array_equal(batch.letters.patches[at[0]], sample.letters.patches)
         np.testing.assert_array_equal(batch.letters.cells[at[0]], sample.letters.cells)
-    left = [i for i in range(5) if (batch.images[i] == unlabelled.pictures[0]).all()]
+    left = [i for i in range(8) if (batch.images[i] == unlabelled.pictures[0]).all()]
     assert not batch.letters.cells[left[0]].any()
-    assert not batch.letters.cells[5:].any()
-    assert pack([unlabelled], 64, 8, tiny.encoder.image_px, tokenizer.special[IMG_PAD]).letters is None
+    assert not batch.letters.cells[[2, 3, 7]].any(), "empty places are blank paper"
+    assert pack([[unlabelled]], 64, 1, *sizes).letters is None
 
 
 def test_what_the_losses_train():

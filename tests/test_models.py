@@ -80,9 +80,10 @@ def test_windows_can_be_undone(grid, window):
 
 def test_attention_in_query_blocks_equals_attention_at_once():
     q, k, v = (jax.random.normal(jax.random.key(i), (2, 16, 4, 8)) for i in range(3))
-    for mask in (None, causal_mask(jnp.ones((2, 16), jnp.int32))):
+    causal = causal_mask(jnp.ones((2, 16), jnp.int32))
+    for mask, size in ((None, 4), (causal, 4), (causal, 5)):  # 16 is no multiple of 5
         whole = lambda q, mask=mask: attention(q, k, v, mask)
-        blocks = lambda q, mask=mask: attention(q, k, v, mask, query_block=4)
+        blocks = lambda q, mask=mask, size=size: attention(q, k, v, mask, query_block=size)
         np.testing.assert_allclose(whole(q), blocks(q), atol=1e-6)
         grads = [jax.jit(jax.grad(lambda q, f=f: jnp.sin(f(q)).sum()))(q) for f in (whole, blocks)]
         np.testing.assert_allclose(*grads, atol=1e-5)

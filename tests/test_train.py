@@ -300,7 +300,7 @@ def check_layout(config: TrainConfig, state: Any) -> None:
     ways = m.data * m.fsdp
     for leaf in jax.tree.leaves(batch):
         assert leaf.addressable_shards[0].data.shape[0] * ways == leaf.shape[0]
-    image_rows = np.arange(8)
+    image_rows = jnp.arange(8)
 
     def prefilled(params, batch):
         with laid_out(mesh):

@@ -34,7 +34,7 @@ class OptAttention(nn.Module):
         c = self.config
         project = lambda name: Linear(c.width, ("embed", "heads"), name=name)(x).reshape(*x.shape[:2], c.heads, -1)
         q, k, v = project("q_proj") * c.head_width**-0.5, project("k_proj"), project("v_proj")
-        y, cache = cached_attention(q, k, v, positions, mask, cache, layer)
+        y, cache = cached_attention(q, k, v, positions, mask, cache, layer, c.query_block)
         return Linear(c.width, ("heads", "embed"), name="o_proj")(y.reshape(x.shape)), cache
 
 

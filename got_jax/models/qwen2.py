@@ -62,7 +62,7 @@ class DecoderAttention(nn.Module):
         v = split(Linear(c.kv_heads * c.head_width, ("embed", "heads"), name="v_proj")(x), c.kv_heads)
         q = rotary(q, positions, c.rope_theta) * c.head_width**-0.5
         k = rotary(k, positions, c.rope_theta)
-        y, cache = cached_attention(q, k, v, positions, mask, cache, layer)
+        y, cache = cached_attention(q, k, v, positions, mask, cache, layer, c.query_block)
         return Linear(c.width, ("heads", "embed"), bias=False, name="o_proj")(y.reshape(x.shape)), cache
 
 
@@ -74,13 +74,15 @@ def cached_attention(
     mask: Bool[Array, "B L S"],
     cache: KVCache | None,
     layer: Int[Array, ""] | None,
+    query_block: int = 0,
 ) -> tuple[Float[Array, "B L K C"], KVCache | None]:
     """Attention over the row itself or, with a cache, over layer `layer` of it after k and v are written there."""
     if cache is not None:
         cache = KVCache(_write(cache.k, k, positions[:, 0], layer), _write(cache.v, v, positions[:, 0], layer))
         k = jax.lax.dynamic_index_in_dim(cache.k, layer, keepdims=False)
         v = jax.lax.dynamic_index_in_dim(cache.v, layer, keepdims=False)
-    return attention(q, k, v, mask), cache
+        return attention(q, k, v, mask), cache
+    return attention(q, k, v, mask, query_block), None
 
 
 def _write(cache: Array, new: Array, start: Array, layer: Array | None) -> Array:

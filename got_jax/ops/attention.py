@@ -21,15 +21,17 @@ def attention(
         q: queries of K heads.
         k, v: keys and values of G heads; G divides K (grouped-query attention).
         mask: True where a query may look at a key.
-        query_block: when positive and it divides Q, queries are scored that many at a time and the backward pass
-            recomputes them, so that no [Q, S] matrix is ever held.
+        query_block: when positive, queries are scored that many at a time and the backward pass recomputes them, so
+            that no [Q, S] matrix is ever held.
     """
-    if query_block and q.shape[1] > query_block and q.shape[1] % query_block == 0:
-        blocks = q.shape[1] // query_block
-        split = lambda x: jnp.moveaxis(x.reshape(x.shape[0], blocks, query_block, *x.shape[2:]), 1, 0)
+    length = q.shape[1]
+    if query_block and length > query_block:
+        more = -length % query_block
+        pad = lambda x: jnp.pad(x, ((0, 0), (0, more), *[(0, 0)] * (x.ndim - 2)))
+        split = lambda x: jnp.moveaxis(pad(x).reshape(x.shape[0], -1, query_block, *x.shape[2:]), 1, 0)
         xs = (split(q), None if mask is None else split(mask))
         out = jax.lax.map(jax.checkpoint(lambda x: _attention(x[0], k, v, x[1])), xs)
-        return jnp.moveaxis(out, 0, 1).reshape(*q.shape[:3], v.shape[-1])
+        return jnp.moveaxis(out, 0, 1).reshape(q.shape[0], -1, q.shape[2], v.shape[-1])[:, :length]
     return _attention(q, k, v, mask)
 
 

@@ -80,8 +80,8 @@ def finish(manager: ocp.CheckpointManager) -> None:
 
 def _unwritten(manager: ocp.CheckpointManager, err: Exception) -> GotError:
     return GotError(
-        f"a checkpoint under {manager.directory} could not be written ({one_line(err)}); free space and resume: "
-        "the saves before it are whole."
+        f"a checkpoint under {manager.directory} could not be written ({one_line(err)}); free space and resume "
+        "with the same command: the saves before are whole."
     )
 
 

@@ -22,7 +22,7 @@ from got_jax.data.workers import ahead
 from got_jax.distributed import AGAIN
 from got_jax.errors import GotError, require
 from got_jax.reader import Reader
-from got_jax.sharding import BATCH, batch_sharding, make_mesh
+from got_jax.sharding import BATCH, batch_sharding, make_mesh, replicated
 from got_jax.tokenizers import Tokenizer, load_tokenizer
 from got_jax.train import checkpoints
 from got_jax.train.config import TrainConfig
@@ -51,6 +51,11 @@ def train(config: TrainConfig, progress: bool = True) -> TrainState:
     """
     try:
         return _train(config, progress)
+    except OSError as err:
+        raise GotError(
+            f"{config.out} could not be written ({err.strerror or err}); free space and resume with the same command: "
+            "the saves before are whole."
+        ) from None
     except jax.errors.JaxRuntimeError as err:
         if jax.process_count() == 1:
             raise
@@ -152,6 +157,7 @@ def _start(
     if manager.latest_step() is not None:
         like = init_state(training, optimizer, config.seed, mesh)
         sums = jax.eval_shape(checkpoints.bit_sums, like)
+        sums = jax.ShapeDtypeStruct(sums.shape, sums.dtype, sharding=replicated(mesh))
         saved = checkpoints.restore(manager, checkpoints.Saved(like, _placed(lanes, mesh), sums), report.say)
         if saved:
             state = saved.state

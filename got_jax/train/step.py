@@ -96,11 +96,13 @@ def loss_fn(
     batch: Batch,
     step: Int[Array, ""] | int = 0,
     counted: Float[Array, ""] | None = None,
+    parts: int = 1,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The loss of a batch after `step` steps, and metrics.
 
     Args:
         counted: tokens that the text loss is a mean over; default: the batch's.
+        parts: how many such batches add up to the loss; the letters lesson is a mean over them.
     """
     config, losses = training.config, training.losses
     if training.lora.rank:
@@ -125,8 +127,8 @@ def loss_fn(
         }
     if losses.letters:
         letters = letter_losses(params["letters"], grid, features, batch.letters)
-        total += losses.patches * letters["patches"]
-        total += jnp.where(step >= losses.cells_from, losses.cells, 0.0) * letters["cells"]
+        total += losses.patches / parts * letters["patches"]
+        total += jnp.where(step >= losses.cells_from, losses.cells / parts, 0.0) * letters["cells"]
         metrics |= letters
     return total, metrics
 
@@ -192,7 +194,7 @@ def make_step(
         counted = jnp.asarray(batch.weights).sum()
 
         def gradient(batch: Batch) -> tuple[dict, dict]:
-            loss = lambda trained: loss_fn(training, state.params | trained, batch, state.step, counted)
+            loss = lambda trained: loss_fn(training, state.params | trained, batch, state.step, counted, accumulate)
             with laid_out(mesh):
                 (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(trained)
             return {"loss": value, **metrics}, grads
@@ -219,7 +221,7 @@ def make_step(
 def _accumulated(gradient: Callable[[Batch], tuple[dict, dict]], batch: Batch, parts: int) -> tuple[dict, dict]:
     """Metrics and gradients of a batch, worked through in parts: every `parts`-th row makes one.
 
-    Text counts by the whole batch's tokens, so its sum over parts is exact; the letters lesson is averaged over parts.
+    What `loss_fn` gives for a part is its share of the whole, so losses and gradients add up.
     """
     rows = batch.tokens.shape[0]
 
@@ -233,5 +235,5 @@ def _accumulated(gradient: Callable[[Batch], tuple[dict, dict]], batch: Batch, p
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     add = lambda total, part: (jax.tree.map(jnp.add, total, gradient(part)), None)
     (metrics, grads), _ = jax.lax.scan(add, zeros, batches)
-    summed = ("text", "accuracy", "engine_loss", "engine_tokens")
+    summed = ("loss", "text", "accuracy", "engine_loss", "engine_tokens")
     return {n: v if n in summed else v / parts for n, v in metrics.items()}, grads

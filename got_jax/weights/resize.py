@@ -23,7 +23,7 @@ def resize_pictures(params: dict, old: GotConfig, new: GotConfig) -> dict:
     """
     shapes = lambda c: (
         dataclasses.replace(c.encoder, image_px=new.encoder.image_px, query_block=0),
-        dataclasses.replace(c.decoder, context_tokens=new.decoder.context_tokens),
+        dataclasses.replace(c.decoder, context_tokens=new.decoder.context_tokens, query_block=0),
     )
     for a, b in zip(shapes(old), shapes(new), strict=True):
         for field in dataclasses.fields(a):

@@ -165,10 +165,10 @@ def read_part(folder: Path, config: GotConfig, layout: str) -> tuple[dict, list[
             free = ("query_block",)
         elif layout == "qwen2":
             stored, wanted = _decoder_config(values), config.decoder
-            free = ("vocab_size", "context_tokens")
+            free = ("vocab_size", "context_tokens", "query_block")
         else:
             stored, wanted = _opt_config(folder, values), config.decoder
-            free = ("vocab_size", "rope_theta")
+            free = ("vocab_size", "rope_theta", "query_block")
     except KeyError as err:
         raise GotError(f"{folder / CONFIG} has no field {err}; copy it from the checkpoint again.") from None
     for field in dataclasses.fields(stored):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import randomised, relative_error, text_values, tiny_config, vision_values
+from conftest import NANO, randomised, relative_error, text_values, tiny_config, vision_values
 from test_train import run_config
 
 from got_jax.errors import GotError
@@ -17,7 +17,9 @@ from got_jax.models.got import apply, causal_mask, normalise_pixels
 from got_jax.models.opt import OptDecoder
 from got_jax.models.qwen2 import Decoder, empty_cache
 from got_jax.models.vitdet import Encoder
-from got_jax.train.loop import starting_params, train
+from got_jax.tokenizers import load_tokenizer
+from got_jax.train.loop import train
+from got_jax.train.start import starting_params
 from got_jax.weights.torch_folders import read_folder, read_part
 
 torch = pytest.importorskip("torch")
@@ -144,7 +146,7 @@ def test_a_training_starts_from_parts(tmp_path):
     randomised(sam()).save_pretrained(tmp_path / "sam")
     randomised(qwen2(vocab_size=300)).save_pretrained(tmp_path / "qwen")
     config = run_config(tmp_path / "run", init_from=f"{tmp_path / 'sam'},{tmp_path / 'qwen'}")
-    params, lines = starting_params(config)
+    params, lines = starting_params(config, load_tokenizer("sentencepiece", NANO))
     assert set(params) == {"encoder", "decoder"}
     assert [line.split()[:2] for line in lines] == [["encoder", "loaded"], ["decoder", "loaded"], ["connector", "new"]]
     count = sum(leaf.size for leaf in jax.tree.leaves(params["encoder"]))

@@ -1,0 +1,102 @@
+"""Several processes on loopback: the losses of one, each example read once, and an end when one of them dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_run import config_file
+from test_train import QUICK, ROOT, losses, run_config
+
+from got_jax.data.mixture import Mixture
+from got_jax.distributed import ProcessConfig, cluster
+from got_jax.errors import GotError
+from got_jax.train.loop import train
+
+STEPS = 4
+
+
+def start(config: Path, out: Path, processes: int, *more: str) -> list[subprocess.Popen]:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "got_jax", "train", str(config), "--out", str(out), *more]
+    command += ["--coordinator", f"localhost:{port}", "--processes", str(processes), "--process"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    env = os.environ | QUICK
+    return [subprocess.Popen([*command, str(i)], **pipes, cwd=ROOT, env=env) for i in range(processes)]  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> list[float]:
+    out = tmp_path_factory.mktemp("alone")
+    train(run_config(out, steps=STEPS), progress=False)
+    return losses(out)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_together_give_the_losses_of_one(tmp_path, alone, processes):
+    """One process resumes what they saved."""
+    config = config_file(tmp_path)
+    runs = start(config, tmp_path / "run", processes, "--steps", str(STEPS // 2))
+    said = [process.communicate(timeout=280)[0] for process in runs]
+    assert [process.returncode for process in runs] == [0] * processes, said
+    assert f"step {STEPS // 2} after" in said[0]
+    np.testing.assert_allclose(losses(tmp_path / "run"), alone[: STEPS // 2], rtol=1e-5)
+    train(run_config(tmp_path / "run", steps=STEPS), progress=False)
+    np.testing.assert_allclose(losses(tmp_path / "run"), alone, rtol=1e-5)
+
+
+def test_a_process_that_dies_ends_the_others(tmp_path):
+    runs = start(config_file(tmp_path), tmp_path / "run", 2, "--steps", "1000000", "--save_every", "1000000")
+    log = tmp_path / "run" / "log.jsonl"
+    while not (log.exists() and log.read_text().count("\n") >= 1):
+        assert all(process.poll() is None for process in runs)
+        time.sleep(0.2)
+    # the trainer is the child of the process that watches over it
+    child = subprocess.run(["pgrep", "-P", str(runs[1].pid)], capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(child[0]), signal.SIGKILL)
+    begun = time.monotonic()
+    said = [process.communicate(timeout=60)[0] for process in runs]
+    assert time.monotonic() - begun < 60
+    assert [process.returncode for process in runs] == [2, 2]
+    assert "another process of this run is gone" in said[0]
+    assert "the run goes on from its last checkpoint" in said[0]
+    assert "this process was ended by SIGKILL" in said[1]
+
+
+def test_clusters_are_found_by_their_environment():
+    assert cluster({}) is None
+    assert cluster({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) == "SLURM"
+    assert cluster({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}) is None, "a job of one task"
+    assert cluster({"OMPI_COMM_WORLD_SIZE": "2"}) == "Open MPI"
+    assert cluster({"TPU_WORKER_HOSTNAMES": "a,b"}) == "TPU pod"
+    assert cluster({"TPU_WORKER_HOSTNAMES": "localhost"}) is None
+
+
+def test_flags_that_cannot_be_are_refused(capsys):
+    from got_jax.cli import main
+
+    for config, says in ((("h:1", 2, 2), "process 2 of 2 cannot be"), (("h", 2, 0), "no HOST:PORT")):
+        with pytest.raises(GotError, match=says):
+            ProcessConfig(*config)
+    assert main(["train", "configs/nano_text.py", "--processes", "2"]) == 2
+    assert "belong together" in capsys.readouterr().err
+
+
+def test_lanes_read_every_example_of_an_epoch_once():
+    """Whatever the number of processes: a lane belongs to one of them, and lanes share out the examples."""
+    from test_mixture import Finite
+
+    from got_jax.data.mixture import place_at
+
+    engine = Mixture(((Finite("a", 12), 1.0),))
+    epoch = [place_at(engine, 0, draw * 4 + lane).index for lane in range(4) for draw in range(3)]
+    assert sorted(epoch) == list(range(12))

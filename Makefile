@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test lint train golden clean
+.PHONY: demo test lint train stages golden clean
 
 demo: .venv/.core ## read the pictures in samples/ with the shipped model
 	$(BIN)/python -m samples.demo
@@ -23,6 +23,11 @@ train: .venv/.dev ## (re)start the training of the shipped model
 	$(TUNED) $(BIN)/got-jax train configs/nano_letters.py
 	$(TUNED) $(BIN)/got-jax train configs/nano_words.py
 	$(TUNED) $(BIN)/got-jax train configs/nano_text.py
+
+stages: .venv/.dev ## the three stages of GOT at the size of a CPU
+	$(TUNED) $(BIN)/got-jax train configs/nano_stage1.py
+	$(TUNED) $(BIN)/got-jax train configs/nano_stage2.py
+	$(TUNED) $(BIN)/got-jax train configs/nano_stage3.py
 
 golden: .venv/.core ## rewrite the texts that tests expect of the demo, after a new training
 	$(BIN)/python -m samples.demo --golden tests/data/demo.json

@@ -62,11 +62,12 @@ class Draws:
         except Exception as err:  # a fault of one example must not end a run of millions; too many of them do
             reason = str(err) if isinstance(err, GotError) else f"{type(err).__name__}: {err}"
             return Bad(f"{engine_name(place.engine)} (seed {place.seed}, index {place.index}): {reason}")
-        if sample.length <= self.row_tokens and len(sample.pictures) <= self.row_pictures:
+        most = min(self.row_tokens, self.config.decoder.context_tokens)
+        if sample.length <= most and len(sample.pictures) <= self.row_pictures:
             return sample
         return Bad(
             f"{engine_name(place.engine)} (seed {place.seed}, index {place.index}): its {sample.length} tokens and "
-            f"{len(sample.pictures)} pictures do not fit a row of {self.row_tokens} and {self.row_pictures}"
+            f"{len(sample.pictures)} pictures do not fit a row of {most} and {self.row_pictures}"
         )
 
 

@@ -1,0 +1,27 @@
+"""What the three stages of GOT share: their engines and how much of each (GOT paper section 3, tables of data).
+
+The engines that stand in `pipelines/` so far are listed; a new one is one line here.
+"""
+
+from got_jax.data.mixture import Mixture
+from pipelines.documents import Documents
+
+PAGES = Documents(pages=1.0, paragraphs=0.0, lines=0.0)
+SLICES = Documents(pages=0.0)
+HELD_OUT = Documents(split="held_out", scrambled=0.0)
+
+# (engine, millions of pictures). Stage 1 of the paper: plain text of documents and scenes, pages and slices.
+STAGE_1 = ((PAGES, 1.2), (SLICES, 0.8))
+# 80% of stage 1, and everything that is formatted: formulas, molecules, tables, pages, sheet music, geometry, charts.
+STAGE_2 = tuple((engine, 0.8 * size) for engine, size in STAGE_1)
+# 80% of the stages before, and regions, huge pictures and many pages.
+STAGE_3 = tuple((engine, 0.8 * size) for engine, size in STAGE_2)
+
+
+def mixture(parts: tuple) -> Mixture:
+    return Mixture(parts)
+
+
+def steps(parts: tuple, epochs: int, batch: int = 128) -> int:
+    """Updates of so many epochs over the parts' millions of pictures."""
+    return round(epochs * sum(size for _, size in parts) * 1e6 / batch)

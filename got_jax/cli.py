@@ -24,11 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     args.words = list(sys.argv[1:] if argv is None else argv)
-    if rest and args.command != "train":
+    if rest and args.command not in ("train", "plan"):
         parser.error(f"unknown argument '{rest[0]}'; see got-jax {args.command} --help")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        return {"ocr": _ocr, "train": _train, "convert": _convert, "info": _info}[args.command](args, rest)
+        command = {"ocr": _ocr, "train": _train, "plan": _plan, "convert": _convert, "info": _info}[args.command]
+        return command(args, rest)
     except GotError as err:
         print(f"got-jax: {err}", file=sys.stderr)
         return 2
@@ -84,6 +85,20 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--process", type=int, metavar="I", help="number of this process, from 0")
     train.add_argument("--show", action="store_true", help="print the config and stop")
 
+    plan = commands.add_parser(
+        "plan",
+        help="tell what a training needs on machines that are not here",
+        formatter_class=raw,
+        description="Bytes of a device, operations, traffic and time of a step, for a config on a mesh of chips. The "
+        "step is\ncompiled for as many virtual CPU devices, which tells its memory; nothing is run.",
+        epilog="examples:\n  got-jax plan configs/stage2_joint.py --mesh fsdp=8 --chip h100 --data.rows 8\n"
+        "  got-jax plan configs/stage3_post.py --mesh data=4,fsdp=16 --chip v5p --data.rows 64 --no-compile",
+    )
+    plan.add_argument("config", type=Path, metavar="CONFIG.py")
+    plan.add_argument("--mesh", required=True, metavar="data=N,fsdp=N,tensor=N", help="axes left out are 1")
+    plan.add_argument("--chip", required=True, metavar="CHIP", help="v4, v5e, v5p, v6e, a100, h100 or h200")
+    plan.add_argument("--no-compile", action="store_true", help="do without the compiler's figure")
+
     convert = commands.add_parser(
         "convert",
         help="turn a training run or a model into a model folder of any layout",
@@ -92,11 +107,14 @@ def _parser() -> argparse.ArgumentParser:
         "or of the original repository. What SRC is, its files tell.",
         epilog="examples:\n  got-jax convert runs/nano_text my_model --dtype float16\n"
         "  got-jax convert stepfun-ai/GOT-OCR2_0 got_orbax\n"
-        "  got-jax convert got_orbax got_hf --to transformers",
+        "  got-jax convert got_orbax got_hf --to transformers\n"
+        "  got-jax convert runs/finetune merged_hf --to transformers      # adapters are merged\n"
+        "  got-jax convert runs/finetune adapter --adapter                # adapters alone, for peft",
     )
     convert.add_argument("source", metavar="SRC", help="run, model folder of any layout, or hub id")
     convert.add_argument("target", type=Path, metavar="DST")
     convert.add_argument("--to", choices=["orbax", "transformers", "original"], default="orbax", help="default: orbax")
+    convert.add_argument("--adapter", action="store_true", help="write only a LoRA run's adapters, in PEFT's layout")
     convert.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float16"], help="round the weights (default: as they are stored)"
     )
@@ -214,6 +232,23 @@ def _train(args: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def _plan(args: argparse.Namespace, rest: list[str]) -> int:
+    import math
+
+    import jax
+
+    from got_jax.train.config import load_config
+    from got_jax.train.plan import as_table, make_plan, mesh_config
+
+    config, sizes = override_all(load_config(args.config), rest), mesh_config(args.mesh)
+    if not args.no_compile:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", math.prod((sizes.data, sizes.fsdp, sizes.tensor)))
+    print(as_table(config, make_plan(config, sizes, args.chip, not args.no_compile), sizes, args.chip))
+    return 0
+
+
 def override_all(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
     """`config` changed by `--a.b value` and `--a.b=value` arguments."""
     from got_jax.train.config import override
@@ -240,10 +275,14 @@ def _flatten(prefix: str, value: object) -> list[str]:
 
 def _convert(args: argparse.Namespace, _: list[str]) -> int:
     from got_jax.reader import model_folder
-    from got_jax.train.checkpoints import open_weights
+    from got_jax.train.checkpoints import export_adapter, open_weights
     from got_jax.weights.store import write_model
     from got_jax.weights.torch_write import write_torch_folder
 
+    if args.adapter:
+        export_adapter(Path(args.source), args.target)
+        print(f"{args.target}: adapters")
+        return 0
     model = open_weights(model_folder(args.source))
     if args.to == "orbax":
         write_model(args.target, model, args.dtype)

@@ -119,6 +119,28 @@ class Reader:
         while group := list(islice(stream, batch_size)):
             yield from self._answer([request(source) for source in group], decode, dialect)
 
+    def answer_many(
+        self,
+        questions: Iterable[tuple[str, Sequence[Source]]],
+        batch_size: int = 8,
+        max_new_tokens: int = 4096,
+        no_repeat_ngram_size: int = 20,
+    ) -> Iterator[Reading | GotError]:
+        """Answers questions as training puts them: (query, pictures, each resized whole); order and errors as above."""
+        decode = DecodeConfig(max_new_tokens, no_repeat_ngram_size)
+        side = self.config.encoder.image_px
+
+        def request(query: str, sources: Sequence[Source]) -> _Request | GotError:
+            try:
+                pictures = tuple(images.to_square(open_picture(source, "the picture"), side) for source in sources)
+                return _Request("the picture", query, pictures)
+            except GotError as err:
+                return err
+
+        stream = iter(questions)
+        while group := list(islice(stream, batch_size)):
+            yield from self._answer([request(*question) for question in group], decode, "training")
+
     def _answer(
         self, requests: Sequence[_Request | GotError], decode: DecodeConfig, dialect: prompts.Dialect
     ) -> Iterator[Reading | GotError]:

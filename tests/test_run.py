@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import tiny_config
+from safetensors.numpy import load_file
 from test_train import QUICK, ROOT, losses, rows, run_config
 
 from got_jax.cli import main
@@ -251,6 +252,21 @@ def test_adapters_train_alone_save_and_merge(tmp_path, tiny, tiny_params, pieces
     a, b = (name(state.params["lora"])[x] for x in "ab")
     np.testing.assert_allclose(name(made), name(tiny_params) + 2.0 * (a @ b), atol=1e-6)
     np.testing.assert_array_equal(made["encoder"]["pos_embed"], tiny_params["encoder"]["pos_embed"])
+
+    assert main(["convert", str(tmp_path / "run"), str(tmp_path / "alone"), "--adapter"]) == 0
+    settings = json.loads((tmp_path / "alone" / "adapter_config.json").read_text())
+    assert (settings["r"], settings["lora_alpha"], settings["base_model_name_or_path"]) == (
+        2,
+        4,
+        str(tmp_path / "base"),
+    )
+    assert "q_proj" in settings["target_modules"]
+    tensors = load_file(tmp_path / "alone" / "adapter_model.safetensors")
+    module = "base_model.model.model.language_model.layers.1.self_attn.q_proj"
+    np.testing.assert_array_equal(tensors[f"{module}.lora_A.weight"], np.asarray(a[1]).T)
+    np.testing.assert_array_equal(tensors[f"{module}.lora_B.weight"], np.asarray(b[1]).T)
+    assert "base_model.model.model.multi_modal_projector.multimodal_projector.lora_A.weight" in tensors
+    assert main(["convert", str(tmp_path / "base"), str(tmp_path / "none"), "--adapter"]) == 2
 
     assert main(["convert", str(tmp_path / "run"), str(tmp_path / "merged")]) == 0
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), load(tmp_path / "merged").params, made)

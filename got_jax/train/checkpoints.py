@@ -19,6 +19,7 @@ from got_jax.errors import GotError, require
 from got_jax.tokenizers import load_tokenizer
 from got_jax.train.lora import merged_lazily, read_lora
 from got_jax.train.step import PARTS, TrainState
+from got_jax.weights.adapter import write_adapter
 from got_jax.weights.lazy import read_all, stored
 from got_jax.weights.store import CONFIG, Model, one_line
 from got_jax.weights.torch_folders import open_folder, read_folder
@@ -155,18 +156,32 @@ def open_run(folder: Path, heads: bool = False) -> Model:
         GotError: when the run holds no finished checkpoint.
     """
     config = read_config(folder / CONFIG)
-    manager = open_manager(folder / CHECKPOINTS, keep=None)
-    step = manager.latest_step()
+    params = _newest_params(folder)
+    if "lora" in params:
+        params = merged_lazily(read_lora(folder)[0], params)
+    params = {part: tree for part, tree in params.items() if heads or part in PARTS}
+    return Model(config, params, load_tokenizer(config.tokenizer, folder))
+
+
+def export_adapter(run: Path, folder: Path) -> None:
+    """Writes the newest adapters of a run as a folder of PEFT's.
+
+    Raises:
+        GotError: when the run has none, or the folder cannot be written.
+    """
+    require(_is_run(run), f"{run} is no run; adapters are taken from a run's folder.")
+    params = _newest_params(run)
+    require("lora" in params, f"run {run} trains no adapters (lora.rank is 0); convert it without --adapter.")
+    lora, base = read_lora(run)
+    write_adapter(folder, read_config(run / CONFIG), lora, params["lora"], base)
+
+
+def _newest_params(folder: Path) -> dict:
+    """Everything under "params" of a run's newest checkpoint, as `Lazy`."""
+    step = open_manager(folder / CHECKPOINTS, keep=None).latest_step()
     require(step is not None, f"run {folder} has no finished checkpoint yet; train it further.")
     path = folder / CHECKPOINTS / str(step) / "default"
     kept = ocp.StandardCheckpointer().metadata(path.resolve()).item_metadata.tree["state"]["params"]  # type: ignore[union-attr]
-    params = jax.tree_util.tree_map_with_path(
-        lambda at, leaf: stored(path, ("state", "params", *(part.key for part in at)), leaf),
-        {part: value for part, value in kept.items() if heads or part in PARTS},
+    return jax.tree_util.tree_map_with_path(
+        lambda at, leaf: stored(path, ("state", "params", *(part.key for part in at)), leaf), dict(kept)
     )
-    if "lora" in kept:
-        adapters = jax.tree_util.tree_map_with_path(
-            lambda at, leaf: stored(path, ("state", "params", "lora", *(part.key for part in at)), leaf), kept["lora"]
-        )
-        params = merged_lazily(read_lora(folder), params | {"lora": adapters})
-    return Model(config, params, load_tokenizer(config.tokenizer, folder))

@@ -40,8 +40,7 @@ def encoder_flops(config: GotConfig) -> float:
     e = config.encoder
     patches, d = e.grid**2, e.width
     padded = (-(-e.grid // e.window) * e.window) ** 2
-    channels = lambda side: d + 2 * side * e.heads  # of the scores' product, with those of relative positions
-    attention = lambda cells, keys, side: 2 * cells * keys * (channels(side) + d) + 2 * cells * 2 * side * d
+    attention = lambda cells, keys, side: 2 * cells * keys * 2 * d + 2 * cells * 2 * side * d  # and relative positions
     linear = lambda cells: 2 * cells * 4 * d * d
     mlp = 2 * patches * 2 * d * e.mlp_width
     windowed = linear(padded) + attention(padded, e.window**2, e.window) + mlp

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 from got_jax.data.example import Engine, Example
 from got_jax.errors import GotError
 from got_jax.metrics import character_error_rate
@@ -12,10 +14,14 @@ LONGEST = 512
 
 
 def read_held_out(reader: Reader, engine: Engine, count: int, batch_size: int = 32) -> list[tuple[Example, str]]:
-    """The engine's first `count` held-out examples with the model's answers; an answer that failed is ""."""
+    """The engine's first `count` held-out examples (of a finite engine at most all), each with the model's answer.
+
+    An answer that failed is "".
+    """
+    count = min(count, len(engine)) if isinstance(engine, Sized) else count
     examples = [engine.example(SEED, index) for index in range(count)]
     limit = min(LONGEST, reader.config.decoder.context_tokens // 2)
-    readings = reader.read_many((e.images[0] for e in examples), batch_size=batch_size, max_new_tokens=limit)
+    readings = reader.answer_many(((e.prompt, e.images) for e in examples), batch_size, limit)
     return [(e, "" if isinstance(r, GotError) else r.text) for e, r in zip(examples, readings, strict=True)]
 
 

@@ -130,7 +130,7 @@ def _make_folder(config: TrainConfig, tokenizer: Tokenizer) -> None:
             write_config(config.model, out / CONFIG)
             tokenizer.save(out)
             if config.lora.rank:
-                write_lora(config.lora, out)
+                write_lora(config.lora, config.init_from, out)
     except OSError as err:
         raise GotError(f"output folder {out} cannot be written ({err.strerror}); choose another with --out.") from None
 

@@ -92,13 +92,17 @@ def merged_lazily(config: LoraConfig, params: dict) -> dict:
     return unflatten_dict(flat, sep=".")
 
 
-def write_lora(config: LoraConfig, folder: Path) -> None:
-    (folder / FILE).write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
+def write_lora(config: LoraConfig, base: str, folder: Path) -> None:
+    """Keeps the adapters' settings, and the name of the model they belong to, in a run's folder."""
+    values = {"base": base, **dataclasses.asdict(config)}
+    (folder / FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def read_lora(folder: Path) -> LoraConfig:
-    """The adapters' settings of a run's folder. Raises GotError when they are missing or damaged."""
+def read_lora(folder: Path) -> tuple[LoraConfig, str]:
+    """The adapters' settings of a run's folder, and their model. Raises GotError when they are missing or damaged."""
     try:
-        return LoraConfig(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+        values = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        base = str(values.pop("base", ""))
+        return LoraConfig(**values), base
     except (OSError, ValueError, TypeError) as err:
         raise GotError(f"{folder / FILE} cannot be read ({err}); the adapters' scale stands there.") from None

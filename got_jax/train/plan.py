@@ -15,12 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
-from jaxtyping import Array
 
 from got_jax.data.batches import Batch
 from got_jax.data.letters import CELL_LETTERS, LetterLabels
 from got_jax.errors import GotError, require
-from got_jax.sharding import AXES, MeshConfig, batch_sharding
+from got_jax.sharding import AXES, MeshConfig, batch_sharding, make_mesh
 from got_jax.train.config import TrainConfig
 from got_jax.train.flops import CHIPS, GIB, Chip, decoder_flops, encoder_flops, step_flops
 from got_jax.train.loop import training_of
@@ -38,8 +37,8 @@ class Plan:
     optimizer: int
     gradients: int
     batch: int
-    activations: int
-    compiled: bool  # whether `activations` is the compiler's figure
+    activations: int  # by `formula`
+    compiled: int | None  # all bytes of a device as the compiler lays them out, if it was asked
     flops: float
     recomputed: float
     traffic: dict[str, float]
@@ -47,6 +46,11 @@ class Plan:
 
     @property
     def bytes(self) -> int:
+        """By the compiler where it was asked, else the sum of the parts."""
+        return self.compiled or self.summed
+
+    @property
+    def summed(self) -> int:
         return self.params + self.optimizer + self.gradients + self.batch + self.activations
 
     @property
@@ -118,13 +122,12 @@ def make_plan(config: TrainConfig, sizes: MeshConfig, chip: str, compile: bool =
     mesh: Any = AbstractMesh(shape, AXES)
     if compile:
         require(jax.device_count() >= devices, f"{jax.device_count()} devices are too few to compile for {devices}.")
-        mesh = Mesh(jax.numpy.array(jax.devices()[:devices], dtype=object).reshape(shape), AXES) if False else _mesh(shape)
+        mesh = make_mesh(sizes, jax.devices()[:devices])
     training, optimizer, state, batch = abstract_step(config, mesh)
     trained = [state.params[part] for part in training.trained]
     fixed = [_bytes(tree) for tree in (state.params, state.opt_state, trained, batch)]
     activations = formula(config, training, ways, sizes.tensor)
-    if compile:
-        activations = compiled_bytes(training, optimizer, mesh, state, batch) - sum(fixed)
+    compiled = compiled_bytes(training, optimizer, mesh, state, batch) if compile else None
     flops, recomputed = _flops(config, training)
     traffic = _traffic(config, state, trained, sizes)
     c = CHIPS[chip]
@@ -133,13 +136,7 @@ def make_plan(config: TrainConfig, sizes: MeshConfig, chip: str, compile: bool =
         "traffic": sum(traffic.values()) / c.link_bytes_per_s,
         "memory": 2 * sum(fixed[:3]) / c.memory_bytes_per_s,
     }
-    return Plan(*fixed, activations, compile, flops, recomputed, traffic, seconds)  # type: ignore[arg-type]
-
-
-def _mesh(shape: tuple[int, ...]) -> Mesh:
-    import numpy as np
-
-    return Mesh(np.asarray(jax.devices()[: math.prod(shape)]).reshape(shape), AXES)
+    return Plan(*fixed, activations, compiled, flops, recomputed, traffic, seconds)  # type: ignore[arg-type]
 
 
 def compiled_bytes(training: Training, optimizer: Any, mesh: Mesh, state: TrainState, batch: Batch) -> int:
@@ -157,7 +154,23 @@ def _bytes(tree: Any) -> int:
 
 
 def formula(config: TrainConfig, training: Training, ways: int, tensor: int) -> int:
-    return 0
+    """Bytes of activations of one device, for remat "blocks" and rows scored in query blocks.
+
+    A step is at its largest in the decoder's backward pass, where the inputs of all blocks, one block's inside and
+    copies of the embedding table are held, or in the encoder's, with the blocks' inputs and one block's inside for
+    every picture. The counts of copies (2, 5, 1.3, 10.5 and 6.5) are fitted to what XLA:CPU reports at full size.
+    """
+    d, e, c = config.data, config.model.encoder, config.model.decoder
+    parts = ways * config.losses.accumulate
+    tokens, pictures = d.rows * d.row_tokens / parts, d.rows * d.row_pictures / parts
+    table, float32 = 4 * c.vocab_size * c.width / tensor, 4
+    moves = "encoder" in training.trained
+    kept = pictures * e.depth * e.grid**2 * e.width * float32 * 2 if moves else 0
+    of_token = float32 * (c.depth * c.width + 3 * c.mlp_width / tensor + c.width)
+    in_decoder = 5 * table + tokens * of_token + kept
+    inside = float32 * e.grid**2 * e.mlp_width / tensor * (10.5 if moves else 6.5)
+    in_encoder = 1.3 * table + kept + pictures * inside
+    return int(max(in_decoder if config.losses.text else 0, in_encoder))
 
 
 def _flops(config: TrainConfig, training: Training) -> tuple[float, float]:
@@ -191,3 +204,36 @@ def _traffic(config: TrainConfig, state: TrainState, trained: list, sizes: MeshC
         "summing gradients (data)": 2 * 4 * size(trained) / m.fsdp * ring(m.data),
         "summing activations (tensor)": 2 * 2 * passes * width * (layer + encoder) * ring(m.tensor),
     }
+
+
+def as_table(config: TrainConfig, plan: Plan, sizes: MeshConfig, chip: str) -> str:
+    """The plan in words and numbers."""
+    c: Chip = CHIPS[chip]
+    devices = sizes.data * sizes.fsdp * sizes.tensor
+    lines = [
+        f"{devices} x {chip}: data {sizes.data}, fsdp {sizes.fsdp}, tensor {sizes.tensor}",
+        "",
+        "memory of a device",
+    ]
+    for name in ("params", "optimizer", "gradients", "batch", "activations"):
+        lines.append(f"  {name:32} {getattr(plan, name) / GIB:10.2f} GiB")
+    lines.append(f"  {'together':32} {plan.summed / GIB:10.2f} GiB of {c.memory_bytes / GIB:.0f}")
+    if plan.compiled:
+        off = plan.summed / plan.compiled - 1
+        lines.append(f"  {'as compiled (XLA:CPU)':32} {plan.compiled / GIB:10.2f} GiB ({off:+.0%} by the sum above)")
+    if plan.bytes > c.memory_bytes:
+        lines.append("  it does NOT fit: more fsdp or tensor, fewer rows a device, or losses.accumulate")
+    lines += ["", "a step"]
+    lines.append(f"  {'operations':32} {plan.flops / 1e12:10.1f} TFLOP, and {plan.recomputed / 1e12:.1f} recomputed")
+    for name, size in plan.traffic.items():
+        if size:
+            lines.append(f"  {name:32} {size / GIB:10.2f} GiB sent by a device")
+    for name, seconds in plan.seconds.items():
+        mark = "  <- bottleneck" if name == plan.bottleneck else ""
+        lines.append(f"  {'time for ' + name:32} {seconds:10.3f} s{mark}")
+    longest = max(plan.seconds.values())
+    pictures = config.data.rows * config.data.row_pictures
+    lines.append(f"  {'step, all overlapping':32} {longest:10.3f} s: at most {pictures / longest:,.0f} pictures/s")
+    mfu = plan.flops / devices / c.flops_per_s / longest
+    lines.append(f"  {'model FLOP utilisation':32} {mfu:10.1%} with products at {EFFICIENCY:.0%} of the peak")
+    return "\n".join(lines)

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "  got-jax ocr form.png --box 100 40 620 90\n  got-jax ocr poster.png --crop --model path/to/model",
     )
     ocr.add_argument("files", nargs="+", metavar="FILE", help="PNG, JPEG, TIFF, WebP, BMP or GIF (first frame)")
-    ocr.add_argument("--model", default="nano", help="shipped model or model folder (default: nano)")
+    ocr.add_argument("--model", default="nano", help="shipped model, model folder, run or hub id (default: nano)")
     ocr.add_argument("--format", action="store_true", help="formatted text: markdown, LaTeX, ...")
     ocr.add_argument("--box", nargs=4, type=float, metavar=("X1", "Y1", "X2", "Y2"), help="region in pixels")
     ocr.add_argument("--color", choices=["red", "green", "blue"], help="read inside the frame of this colour")
@@ -134,7 +134,7 @@ def _ocr(args: argparse.Namespace, _: list[str]) -> int:
     compilation_cache()
     from tqdm import tqdm
 
-    from got_jax.reader import load
+    from got_jax.reader import Reader, load, model_folder
 
     if args.out:
         try:
@@ -144,7 +144,14 @@ def _ocr(args: argparse.Namespace, _: list[str]) -> int:
         except OSError as err:
             raise GotError(f"output folder {args.out} cannot be written ({err.strerror}); choose another.") from None
     names = _output_names(args.files) if args.out else {}
-    readings = load(args.model).read_many(
+    folder = model_folder(args.model)
+    if (folder / "checkpoints").is_dir():
+        from got_jax.train.checkpoints import read_weights
+
+        reader = Reader(*read_weights(folder))
+    else:
+        reader = load(args.model)
+    readings = reader.read_many(
         args.files,
         args.batch_size,
         format=args.format,

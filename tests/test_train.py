@@ -32,6 +32,7 @@ from got_jax.weights.resize import resize_pictures
 from pipelines.documents import Documents
 
 ROOT = Path(__file__).parents[1]
+STAGES = ("stage1_encoder", "stage2_joint", "stage3_post")
 QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # for processes that compile much and compute little
 
 
@@ -340,9 +341,29 @@ def test_an_unwritable_output_is_refused(tmp_path):
         read_weights(tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["nano_letters", "nano_words", "nano_text"])
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (ROOT / "configs").glob("*.py") if "def config()" in path.read_text())
+)
 def test_committed_configs_load(name):
-    assert load_config(ROOT / "configs" / f"{name}.py").model.tokenizer == "sentencepiece"
+    config = load_config(ROOT / "configs" / f"{name}.py")
+    small = name.startswith("nano")
+    assert config.model.tokenizer == ("sentencepiece" if small else "qwen")
+    assert config.out == f"runs/{name}"
+
+
+def test_stages_follow_the_paper():
+    """FACTS.md section 4."""
+    one, two, three = (load_config(ROOT / "configs" / f"{name}.py") for name in STAGES)
+    assert (one.model.decoder.kind, two.model.decoder.kind, three.model.decoder.kind) == ("opt", "qwen2", "qwen2")
+    assert [c.data.row_tokens for c in (one, two, three)] == [4096, 6000, 8192]
+    assert [c.optimizer.lr for c in (one, two, three)] == [1e-4, 1e-4, 2e-5]
+    assert [c.losses.freeze for c in (one, two, three)] == ["", "", "encoder"]
+    assert (three.optimizer.weight_decay, three.optimizer.warmup_steps) == (0, round(three.steps / 1000))
+    assert [two.init_from, three.init_from] == [one.out, two.out]
+    names = [f"nano_stage{n}" for n in (1, 2, 3)]
+    twins = [load_config(ROOT / "configs" / f"{name}.py") for name in names]
+    assert [twin.losses.freeze for twin in twins] == ["", "", "encoder"]
+    assert [twin.init_from for twin in twins[1:]] == [twin.out for twin in twins[:2]]
 
 
 def test_overrides(tmp_path):
@@ -374,6 +395,11 @@ def test_config_files_that_are_none_are_refused(tmp_path):
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(GotError, match=r"no function config\(\)"):
         load_config(tmp_path / "empty.py")
+    (tmp_path / "unknown.py").write_text(
+        "from pipelines.documents import Documents\n\n\ndef config():\n    Scrolls()\n"
+    )
+    with pytest.raises(GotError, match=r"unknown.py, line 5: NameError: name 'Scrolls' is not defined; correct it"):
+        load_config(tmp_path / "unknown.py")
     (tmp_path / "wrong.py").write_text("def config():\n    return 3\n")
     with pytest.raises(GotError, match="returned no TrainConfig"):
         load_config(tmp_path / "wrong.py")

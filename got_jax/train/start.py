@@ -40,6 +40,8 @@ def starting_params(config: TrainConfig, tokenizer: Tokenizer) -> tuple[dict, li
             _same_tokenizer(name, stored, tokenizer, config)
             stored, left_out = _without_decoder(stored, config.model)
             parts = resize_pictures(stored.params, stored.config, config.model)
+            if "letters" in parts and not config.losses.letters:
+                left_out += [f"letters.{name}" for name in parts.pop("letters")]
         params |= parts
         for part, tree in parts.items():
             lines.append(f"{part:10} {'loaded':9} {_size(tree):>12,} parameters from {name}")

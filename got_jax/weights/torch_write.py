@@ -55,7 +55,7 @@ def write_torch_folder(folder: Path, model: Model, layout: str, dtype: DType | N
         f"PyTorch's GOT has a decoder as wide as the encoder's {config.encoder.out_width} channels (4 necks), but "
         f"this one is {config.decoder.width} wide; convert it to orbax.",
     )
-    values = _transformers_config(config) if layout == "transformers" else _original_config(config)
+    values = transformers_config(config) if layout == "transformers" else _original_config(config)
     stored = str(jnp.dtype(dtype)) if dtype is not None else str(model.params["decoder"]["embedding"].dtype)
     values["torch_dtype"] = stored
     with atomic_folder(folder) as made:
@@ -136,7 +136,7 @@ def _decoder_values(config: GotConfig) -> dict[str, Any]:
     }
 
 
-def _transformers_config(config: GotConfig) -> dict[str, Any]:
+def transformers_config(config: GotConfig) -> dict[str, Any]:
     e = config.encoder
     marks = {"bos_token_id": 151_643, "eos_token_id": 151_643, "pad_token_id": 151_643}
     return {

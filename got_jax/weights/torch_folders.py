@@ -127,6 +127,7 @@ def _decoder_config(values: dict[str, Any]) -> DecoderConfig:
         rope_theta=float(rope_theta),
         eps=values["rms_norm_eps"],
         context_tokens=values["max_position_embeddings"],
+        query_block=512,
     )
 
 

@@ -88,20 +88,24 @@ def ahead(values: Iterator[T]) -> Iterator[T]:
     made: queue.Queue[Any] = queue.Queue(maxsize=1)
     closed = threading.Event()
 
+    def offer(item: tuple[Any, BaseException | None]) -> bool:
+        """Whether the item could be put before the other side closed."""
+        while not closed.is_set():
+            try:
+                made.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
     def run() -> None:
         try:
             for value in values:
-                while not closed.is_set():
-                    try:
-                        made.put((value, None), timeout=0.1)
-                        break
-                    except queue.Full:
-                        continue
-                if closed.is_set():
+                if not offer((value, None)):
                     return
-            made.put((None, StopIteration()))
+            offer((None, StopIteration()))
         except BaseException as err:
-            made.put((None, err))
+            offer((None, err))
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

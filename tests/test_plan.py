@@ -34,6 +34,16 @@ def test_the_formula_is_within_15_percent_of_the_compiler(stage, mesh, rows):
     assert "does NOT fit" not in done.stdout
 
 
+def test_of_a_part_at_rest_nothing_is_kept_for_the_backward_pass(tmp_path):
+    """The compiler's figure: many pictures and one short row, so that the encoder's activations are what counts."""
+    config = override(run_config(tmp_path), {"data.rows": "1", "data.row_pictures": "16", "data.row_tokens": "160"})
+    needed = {}
+    for freeze in ("", "encoder"):
+        plan = make_plan(override(config, {"losses.freeze": freeze}), MeshConfig(1, 1, 1), "h100")
+        needed[freeze] = (plan.compiled or 0) - plan.params - plan.optimizer
+    assert needed["encoder"] < 0.5 * needed[""]
+
+
 def test_the_state_is_counted_exactly():
     config = override(load_config(Path(ROOT / "configs/stage2_joint.py")), {"data.rows": "64"})
     alone = make_plan(override(config, {"data.rows": "1"}), MeshConfig(1, 1, 1), "v5p", compile=False)

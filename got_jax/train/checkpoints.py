@@ -56,15 +56,18 @@ def bit_sums(tree: Any) -> UInt32[Array, "leaves"]:
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, lanes: Array) -> None:
-    """Starts a save of a copy of `state`: the train step may overwrite the original while it is written.
+    """Starts a save of `state` in the background.
+
+    From an accelerator orbax copies to the host before it returns. On a CPU it reads the arrays themselves, which the
+    next step overwrites, so there a copy is saved.
 
     Raises:
         GotError: when this or the save before could not be written.
     """
-    copy = jax.tree.map(jnp.copy, state)
+    kept = jax.tree.map(jnp.copy, state) if jax.default_backend() == "cpu" else state
     try:
         manager.check_for_errors()
-        saved = Saved(copy, lanes, bit_sums(copy))
+        saved = Saved(kept, lanes, bit_sums(kept))
         manager.save(int(state.step), args=ocp.args.StandardSave(_tree(saved)))
     except Exception as err:  # orbax and its file systems raise many kinds
         raise _unwritten(manager, err) from None
@@ -94,7 +97,7 @@ def restore(manager: ocp.CheckpointManager, like: Saved, warn: Callable[[str], N
     Raises:
         GotError: when there are checkpoints, but none is whole or fits the config.
     """
-    target = _tree(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+    target = _tree(jax.tree.map(_struct, like))
     damaged: dict[int, str] = {}
     for step in sorted(manager.all_steps(), reverse=True):
         try:
@@ -125,6 +128,10 @@ def _set_aside(manager: ocp.CheckpointManager, steps: list[int]) -> None:
     if steps:
         multihost_utils.sync_global_devices("damaged checkpoints set aside")
         manager.reload()
+
+
+def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def _tree(saved: Saved) -> dict:

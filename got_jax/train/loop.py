@@ -32,7 +32,7 @@ from got_jax.train.lora import merged, write_lora
 from got_jax.train.optimizer import make_optimizer, schedule
 from got_jax.train.report import LOG, Report
 from got_jax.train.start import starting_params
-from got_jax.train.step import Training, TrainState, init_state, make_step
+from got_jax.train.step import Training, TrainState, abstract_state, init_state, make_step
 from got_jax.train.stop import Stop
 from got_jax.weights.store import CONFIG
 
@@ -150,7 +150,7 @@ def _start(
     lanes = new_state(rows)
     state = None
     if manager.latest_step() is not None:
-        like = init_state(training, optimizer, config.seed, mesh)
+        like = abstract_state(training, optimizer, mesh)
         sums = jax.eval_shape(checkpoints.bit_sums, like)
         sums = jax.ShapeDtypeStruct(sums.shape, sums.dtype, sharding=replicated(mesh))
         saved = checkpoints.restore(manager, checkpoints.Saved(like, _placed(lanes, mesh), sums), report.say)
@@ -220,6 +220,7 @@ class _Run:
                     self._log(*late, cer=self._read(number, state))
                     late = None
                 if last and number < c.steps:
+                    checkpoints.finish(self.manager)
                     self.report.say(f"stopped after step {number}; resume with the same command: {c.out} is saved.")
                 if last:
                     break

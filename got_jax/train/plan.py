@@ -24,7 +24,7 @@ from got_jax.train.config import TrainConfig
 from got_jax.train.flops import CHIPS, GIB, Chip, decoder_flops, encoder_flops, step_flops
 from got_jax.train.loop import training_of
 from got_jax.train.optimizer import make_optimizer
-from got_jax.train.step import Training, TrainState, fresh_params, make_step, state_shardings
+from got_jax.train.step import Training, TrainState, abstract_state, make_step
 
 EFFICIENCY = 0.6  # share of a chip's peak that large matrix products reach
 
@@ -72,17 +72,7 @@ def abstract_step(config: TrainConfig, mesh: Any) -> tuple[Training, Any, TrainS
     """What the step takes, as shapes with shardings."""
     training = training_of(config)
     optimizer = make_optimizer(config.optimizer, config.steps)
-    placed = state_shardings(training, optimizer, mesh)
-
-    def state() -> TrainState:
-        params = fresh_params(training, jax.random.key(0))
-        opt_state = optimizer.init({part: params[part] for part in training.trained})
-        return TrainState(jnp.zeros((), jnp.int32), params, opt_state)  # type: ignore[arg-type]
-
-    shaped = jax.tree.map(
-        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), jax.eval_shape(state), placed
-    )
-    return training, optimizer, shaped, _abstract_batch(config, batch_sharding(mesh))
+    return training, optimizer, abstract_state(training, optimizer, mesh), _abstract_batch(config, batch_sharding(mesh))
 
 
 def _abstract_batch(config: TrainConfig, where: NamedSharding) -> Batch:

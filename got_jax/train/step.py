@@ -153,6 +153,19 @@ def state_shardings(training: Training, optimizer: optax.GradientTransformation,
     )
 
 
+def abstract_state(training: Training, optimizer: optax.GradientTransformation, mesh: Any) -> TrainState:
+    """Shapes, dtypes and shardings of the state, without computing anything."""
+
+    def fresh() -> TrainState:
+        params = fresh_params(training, jax.random.key(0))
+        opt_state = optimizer.init({part: params[part] for part in training.trained})
+        return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+
+    placed = state_shardings(training, optimizer, mesh)
+    shaped = lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+    return jax.tree.map(shaped, jax.eval_shape(fresh), placed)
+
+
 def init_state(
     training: Training,
     optimizer: optax.GradientTransformation,

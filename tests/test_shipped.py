@@ -47,13 +47,13 @@ def test_demo_reads_the_samples():
 
 @pytest.mark.slow
 def test_held_out_error_is_what_the_card_says(nano):
-    """On the first 60 of the card's 500 slices; near its figure, with room for so few."""
+    """On the first 60 of the card's 500 slices, for which it has a figure of its own."""
     argv = [sys.executable, "-m", "eval", "synth", "--examples", "60"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     measured = float(re.search(r"^all .*? ([\d.]+)%", done.stdout, re.MULTILINE)[1])  # type: ignore[index]
     card = (NANO / "README.md").read_text(encoding="utf-8")
-    stated = float(re.search(r"CER \(500 held-out slices\)[^\d]*([\d.]+)%", card)[1])  # type: ignore[index]
-    assert abs(measured - stated) <= max(3.0, 0.2 * stated)
+    stated = float(re.search(r"CER \(first 60 of them\).*\| ([\d.]+)%", card)[1])  # type: ignore[index]
+    assert abs(measured - stated) <= 1.0, "another processor may break a near tie otherwise"
 
 
 def test_eval_refuses_what_it_cannot_do():

@@ -25,6 +25,7 @@ from got_jax.errors import GotError, require
 from got_jax.prompts import IMG_PAD
 from got_jax.tokenizers import Tokenizer
 
+MOST_BAD = 50  # bad draws in a row after which a lane gives up its row; the run then looks at their share
 CARRY = 4  # samples that a lane sets aside for its next row because they did not fit
 NEXT, BAD, SET_ASIDE = 0, 1, slice(2, 2 + CARRY)  # columns of a lane's state
 NOTHING = -1
@@ -103,7 +104,7 @@ def fill(
         if isinstance(sample, Bad):
             state[BAD] += 1
             reasons.append(sample.reason)
-            if len(reasons) >= 1000 and not row:
+            if len(reasons) >= MOST_BAD and not row:
                 break  # nothing but bad ones: the caller decides
         elif tokens + sample.length <= row_tokens and pictures + len(sample.pictures) <= row_pictures:
             row.append(sample)

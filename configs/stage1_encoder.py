@@ -8,8 +8,9 @@ restart with every sample of a row, so OPT's 2048 bound a sample, not a row.
 
 import dataclasses
 
-from configs.stages import HELD_OUT, STAGE_1, mixture, steps
+from configs.stages import HELD_OUT, STAGE_1, steps
 from got_jax.config import got_stage1
+from got_jax.data.mixture import Mixture
 from got_jax.sharding import MeshConfig
 from got_jax.train.config import DataConfig, TrainConfig
 from got_jax.train.optimizer import OptimizerConfig
@@ -19,7 +20,7 @@ from got_jax.train.step import LossConfig
 def config() -> TrainConfig:
     return TrainConfig(
         model=dataclasses.replace(got_stage1(), remat="blocks"),
-        data=DataConfig(mixture(STAGE_1), HELD_OUT, rows=32, row_tokens=4096, row_pictures=4, workers=8),
+        data=DataConfig(Mixture(STAGE_1), HELD_OUT, rows=32, row_tokens=4096, row_pictures=4, workers=8),
         optimizer=OptimizerConfig(lr=1e-4, warmup_steps=200, weight_decay=0.05),
         losses=LossConfig(chunk_tokens=512),
         mesh=MeshConfig(data=1, fsdp=-1),

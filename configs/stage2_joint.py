@@ -8,8 +8,9 @@ new. One epoch with stage 1's optimizer, 6000 tokens.
 
 import dataclasses
 
-from configs.stages import HELD_OUT, STAGE_2, mixture, steps
+from configs.stages import HELD_OUT, STAGE_2, steps
 from got_jax.config import got_580m
+from got_jax.data.mixture import Mixture
 from got_jax.sharding import MeshConfig
 from got_jax.train.config import DataConfig, TrainConfig
 from got_jax.train.optimizer import OptimizerConfig
@@ -19,7 +20,7 @@ from got_jax.train.step import LossConfig
 def config() -> TrainConfig:
     return TrainConfig(
         model=dataclasses.replace(got_580m(), remat="blocks"),
-        data=DataConfig(mixture(STAGE_2), HELD_OUT, rows=32, row_tokens=6000, row_pictures=6, workers=8),
+        data=DataConfig(Mixture(STAGE_2), HELD_OUT, rows=32, row_tokens=6000, row_pictures=6, workers=8),
         optimizer=OptimizerConfig(lr=1e-4, warmup_steps=200, weight_decay=0.05),
         losses=LossConfig(chunk_tokens=500),
         mesh=MeshConfig(data=1, fsdp=-1),

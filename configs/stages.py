@@ -3,7 +3,6 @@
 The engines that stand in `pipelines/` so far are listed; a new one is one line here.
 """
 
-from got_jax.data.mixture import Mixture
 from pipelines.documents import Documents
 
 PAGES = Documents(pages=1.0, paragraphs=0.0, lines=0.0)
@@ -16,10 +15,6 @@ STAGE_1 = ((PAGES, 1.2), (SLICES, 0.8))
 STAGE_2 = tuple((engine, 0.8 * size) for engine, size in STAGE_1)
 # 80% of the stages before, and regions, huge pictures and many pages.
 STAGE_3 = tuple((engine, 0.8 * size) for engine, size in STAGE_2)
-
-
-def mixture(parts: tuple) -> Mixture:
-    return Mixture(parts)
 
 
 def steps(parts: tuple, epochs: int, batch: int = 128) -> int:

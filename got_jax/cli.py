@@ -134,7 +134,8 @@ def _ocr(args: argparse.Namespace, _: list[str]) -> int:
     compilation_cache()
     from tqdm import tqdm
 
-    from got_jax.reader import Reader, load, model_folder
+    from got_jax.reader import Reader, model_folder
+    from got_jax.train.checkpoints import read_weights
 
     if args.out:
         try:
@@ -144,14 +145,7 @@ def _ocr(args: argparse.Namespace, _: list[str]) -> int:
         except OSError as err:
             raise GotError(f"output folder {args.out} cannot be written ({err.strerror}); choose another.") from None
     names = _output_names(args.files) if args.out else {}
-    folder = model_folder(args.model)
-    if (folder / "checkpoints").is_dir():
-        from got_jax.train.checkpoints import read_weights
-
-        reader = Reader(*read_weights(folder))
-    else:
-        reader = load(args.model)
-    readings = reader.read_many(
+    readings = Reader(*read_weights(model_folder(args.model))).read_many(
         args.files,
         args.batch_size,
         format=args.format,

@@ -7,7 +7,6 @@ what a lane has read is a few numbers, saved with the weights.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,8 +28,6 @@ MOST_BAD = 50  # bad draws in a row after which a lane gives up its row; the run
 CARRY = 4  # samples that a lane sets aside for its next row because they did not fit
 NEXT, BAD, SET_ASIDE = 0, 1, slice(2, 2 + CARRY)  # columns of a lane's state
 NOTHING = -1
-
-log = logging.getLogger(__name__)
 
 
 class Bad(NamedTuple):
@@ -57,18 +54,19 @@ class Draws:
 
     def __call__(self, index: int) -> Sample | Bad:
         place = place_at(self.engine, self.seed, index)
+        where = f"{engine_name(place.engine)} (seed {place.seed}, index {place.index})"
         try:
             example = place.engine.example(place.seed, place.index)
             sample = encode_example(example, self.tokenizer, self.config, self.letters, place.source)
         except Exception as err:  # a fault of one example must not end a run of millions; too many of them do
             reason = str(err) if isinstance(err, GotError) else f"{type(err).__name__}: {err}"
-            return Bad(f"{engine_name(place.engine)} (seed {place.seed}, index {place.index}): {reason}")
+            return Bad(f"{where}: {reason}")
         most = min(self.row_tokens, self.config.decoder.context_tokens)
         if sample.length <= most and len(sample.pictures) <= self.row_pictures:
             return sample
         return Bad(
-            f"{engine_name(place.engine)} (seed {place.seed}, index {place.index}): its {sample.length} tokens and "
-            f"{len(sample.pictures)} pictures do not fit a row of {most} and {self.row_pictures}"
+            f"{where}: its {sample.length} tokens and {len(sample.pictures)} pictures do not fit a row of {most} and "
+            f"{self.row_pictures}"
         )
 
 

@@ -40,7 +40,10 @@ class Workers:
             return
         pipe = self._pipes[self._turn % len(self._pipes)]
         self._turn += 1
-        self._send(pipe, key)
+        try:
+            pipe.send(key)
+        except OSError:
+            self._died()
         self._asked[key] = pipe
 
     def get(self, key: Any) -> Any:
@@ -63,12 +66,6 @@ class Workers:
         for process in self._processes:
             process.terminate()
             process.join()
-
-    def _send(self, pipe: Any, key: Any) -> None:
-        try:
-            pipe.send(key)
-        except OSError:
-            self._died()
 
     def _died(self) -> None:
         raise GotError("a process that makes training data has died, perhaps for want of memory; lower data.workers.")

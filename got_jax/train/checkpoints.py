@@ -17,9 +17,9 @@ from jaxtyping import Array, UInt32
 from got_jax.config import read_config
 from got_jax.errors import GotError, require
 from got_jax.tokenizers import load_tokenizer
+from got_jax.train.adapter import write_adapter
 from got_jax.train.lora import merged_lazily, read_lora
 from got_jax.train.step import PARTS, TrainState
-from got_jax.weights.adapter import write_adapter
 from got_jax.weights.lazy import read_all, stored
 from got_jax.weights.store import CONFIG, Model, one_line
 from got_jax.weights.torch_folders import open_folder, read_folder
@@ -48,9 +48,8 @@ def bit_sums(tree: Any) -> UInt32[Array, "leaves"]:
     """A sum of the bits of every array, the same on any mesh. It tells damage that orbax does not notice."""
 
     def one(leaf: Array) -> Array:
-        if leaf.dtype == jnp.bool_ or leaf.dtype.itemsize < 4:
-            return leaf.astype(jnp.float32).view(jnp.uint32).sum(dtype=jnp.uint32)
-        return leaf.view(jnp.uint32).sum(dtype=jnp.uint32)
+        wide = leaf.astype(jnp.float32) if leaf.dtype.itemsize < 4 else leaf
+        return wide.view(jnp.uint32).sum(dtype=jnp.uint32)
 
     return jnp.stack([one(leaf) for leaf in jax.tree.leaves(tree)])
 
@@ -140,7 +139,7 @@ def _tree(saved: Saved) -> dict:
 
 def read_weights(folder: Path, heads: bool = False) -> Model:
     """A model folder, or the newest checkpoint of a run's folder, in float32; `heads`: with what only training uses."""
-    if _is_run(folder):
+    if is_run(folder):
         model = open_run(folder, heads)
         return model._replace(params=read_all(model.params))
     return read_folder(folder)
@@ -148,10 +147,11 @@ def read_weights(folder: Path, heads: bool = False) -> Model:
 
 def open_weights(folder: Path) -> Model:
     """The same with parameters that are read when they are needed (`Lazy`), as they are stored."""
-    return open_run(folder) if _is_run(folder) else open_folder(folder)
+    return open_run(folder) if is_run(folder) else open_folder(folder)
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's. Raises GotError when there is none."""
     require(folder.is_dir(), f"{folder} does not exist; give a run's folder or a model folder.")
     return (folder / CHECKPOINTS).is_dir()
 
@@ -176,7 +176,7 @@ def export_adapter(run: Path, folder: Path) -> None:
     Raises:
         GotError: when the run has none, or the folder cannot be written.
     """
-    require(_is_run(run), f"{run} is no run; adapters are taken from a run's folder.")
+    require(is_run(run), f"{run} is no run; adapters are taken from a run's folder.")
     params = _newest_params(run)
     require("lora" in params, f"run {run} trains no adapters (lora.rank is 0); convert it without --adapter.")
     lora, base = read_lora(run)

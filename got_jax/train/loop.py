@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +18,12 @@ from got_jax.config import write_config
 from got_jax.data.batches import Batch
 from got_jax.data.lanes import BAD, NEXT, Draws, Lanes, check_share, new_state
 from got_jax.data.mixture import leaves, names
+from got_jax.data.placement import batch_on_mesh, lanes_on_mesh, my_rows
 from got_jax.data.workers import ahead
 from got_jax.distributed import AGAIN
 from got_jax.errors import GotError, require
 from got_jax.reader import Reader
-from got_jax.sharding import BATCH, batch_sharding, make_mesh, replicated
+from got_jax.sharding import BATCH, make_mesh, replicated
 from got_jax.tokenizers import Tokenizer, load_tokenizer
 from got_jax.train import checkpoints
 from got_jax.train.config import TrainConfig
@@ -99,13 +100,8 @@ def draws_of(config: TrainConfig, tokenizer: Tokenizer) -> Draws:
 
 def check(config: TrainConfig, mesh: Mesh, tokenizer: Tokenizer) -> None:
     """Refuses, before anything is compiled, what cannot work together."""
-    data, ways = config.data, int(np.prod([mesh.shape[axis] for axis in BATCH]))
-    parts = ways * config.losses.accumulate
-    require(
-        data.rows % parts == 0,
-        f"data.rows {data.rows} is not divisible by {parts}: the mesh splits a batch {ways} ways, and "
-        f"losses.accumulate works through it in {config.losses.accumulate}; change one.",
-    )
+    data = config.data
+    check_rows(config, int(np.prod([mesh.shape[axis] for axis in BATCH])))
     vocabulary = config.model.decoder.vocab_size
     require(
         data.row_tokens > config.model.encoder.image_tokens,
@@ -117,8 +113,18 @@ def check(config: TrainConfig, mesh: Mesh, tokenizer: Tokenizer) -> None:
         f"the tokenizer has {tokenizer.vocab_size} tokens, more than decoder.vocab_size {vocabulary}; enlarge it.",
     )
     for engine in leaves(data.engine):
-        if hasattr(engine, "__len__"):
-            len(engine)  # type: ignore[arg-type]  # reads its file, or says what is wrong with it
+        if isinstance(engine, Sized):
+            len(engine)  # reads its file, or says what is wrong with it
+
+
+def check_rows(config: TrainConfig, ways: int) -> None:
+    """Raises GotError when a mesh that splits a batch so many ways, and `losses.accumulate`, do not divide its rows."""
+    parts = ways * config.losses.accumulate
+    require(
+        config.data.rows % parts == 0,
+        f"data.rows {config.data.rows} is not divisible by {parts}: the mesh splits a batch {ways} ways, and "
+        f"losses.accumulate works through it in {config.losses.accumulate}; change one.",
+    )
 
 
 def _make_folder(config: TrainConfig, tokenizer: Tokenizer) -> None:
@@ -146,14 +152,14 @@ def _start(
 ) -> tuple[TrainState, Lanes]:
     """The newest checkpoint of the run, else a state with fresh weights or those of `init_from`; and its data."""
     rows = config.data.rows
-    mine = _my_rows(mesh, rows)
+    mine = my_rows(mesh, rows)
     lanes = new_state(rows)
     state = None
     if manager.latest_step() is not None:
         like = abstract_state(training, optimizer, mesh)
         sums = jax.eval_shape(checkpoints.bit_sums, like)
         sums = jax.ShapeDtypeStruct(sums.shape, sums.dtype, sharding=replicated(mesh))
-        saved = checkpoints.restore(manager, checkpoints.Saved(like, _placed(lanes, mesh), sums), report.say)
+        saved = checkpoints.restore(manager, checkpoints.Saved(like, lanes_on_mesh(lanes, mesh), sums), report.say)
         if saved:
             state = saved.state
             for shard in saved.lanes.addressable_shards:
@@ -196,8 +202,10 @@ class _Run:
         self.skipped = 0  # in a row
         self.waited = 0.0
         self.begun = time.monotonic()
-        chip = chip_of(jax.devices()[0].device_kind)
-        self.peak = chip.flops_per_s * jax.device_count() if chip else None
+        data, chip = config.data, chip_of(jax.devices()[0].device_kind)
+        places, text = data.rows * data.row_pictures, config.losses.text > 0
+        work = step_flops(config.model, training.trained, text, data.rows, data.row_tokens, places)
+        self.least_seconds = work / (chip.flops_per_s * jax.device_count()) if chip else None  # of a step at the peak
 
     def go(self, step: Any, state: TrainState, lanes: Lanes) -> TrainState:
         """Steps until the end or until asked to stop. Metrics are fetched one step late, so that devices never wait."""
@@ -215,7 +223,7 @@ class _Run:
                 late = (number, metrics, placed)
                 last = number == c.steps or self.stop.asked(number)
                 if number % c.save_every == 0 or last:
-                    checkpoints.save(self.manager, state, _placed(placed.lanes, self.mesh))
+                    checkpoints.save(self.manager, state, lanes_on_mesh(placed.lanes, self.mesh))
                 if c.eval_examples and (number % c.eval_every == 0 or number == c.steps):
                     self._log(*late, cer=self._read(number, state))
                     late = None
@@ -234,7 +242,7 @@ class _Run:
         scale = self.config.data.rows / len(lanes.mine)
         for batch, state, reasons in lanes.batches():
             pictures, tokens = batch.pictures.sum() * scale, (batch.segments > 0).sum() * scale
-            global_batch = on_mesh(batch, lanes.mine, self.config.data.rows, self.mesh)
+            global_batch = batch_on_mesh(batch, lanes.mine, self.config.data.rows, self.mesh)
             yield _Placed(global_batch, state, reasons, float(pictures), float(tokens))
 
     def _log(self, number: int, metrics: dict, placed: _Placed, cer: float | None = None) -> None:
@@ -259,16 +267,8 @@ class _Run:
             "waiting_for_data": min(1.0, waited / seconds),
             "memory_gib": _memory_bytes() / 2**30,
         }
-        if self.peak:
-            work = step_flops(
-                self.config.model,
-                self.training.trained,
-                self.config.losses.text > 0,
-                data.rows,
-                data.row_tokens,
-                data.rows * data.row_pictures,
-            )
-            row["mfu"] = work / seconds / self.peak
+        if self.least_seconds:
+            row["mfu"] = self.least_seconds / seconds
         if cer is not None:
             row["cer"] = cer
             self.begun = time.monotonic()
@@ -304,34 +304,6 @@ class _Run:
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("held-out pictures are read")
         return cer
-
-
-def _my_rows(mesh: Mesh, rows: int) -> list[int]:
-    """Rows of a batch that lie on this process's devices."""
-    places = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
-    return sorted({row for place in places for row in range(rows)[place[0]]})  # type: ignore[index]
-
-
-def on_mesh(batch: Batch, mine: list[int], rows: int, mesh: Mesh) -> Batch:
-    """The batch of all processes, of which this one holds the rows `mine`."""
-    sharding = batch_sharding(mesh)
-
-    def one(leaf: np.ndarray) -> jax.Array:
-        per = leaf.shape[0] // len(mine)  # places for pictures of a row, or 1
-
-        def part(index: tuple[slice, ...]) -> np.ndarray:
-            start, stop, _ = index[0].indices(rows * per)
-            at = mine.index(start // per) * per
-            return leaf[at : at + stop - start]
-
-        return jax.make_array_from_callback((rows * per, *leaf.shape[1:]), sharding, part)  # type: ignore[arg-type]
-
-    return jax.tree.map(one, batch)
-
-
-def _placed(lanes: np.ndarray, mesh: Mesh) -> jax.Array:
-    """The lanes' state as an array that is split as batches are: every process gives what it knows."""
-    return jax.make_array_from_callback(lanes.shape, batch_sharding(mesh), lambda index: lanes[index])
 
 
 def _memory_bytes() -> int:

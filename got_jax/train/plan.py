@@ -22,7 +22,7 @@ from got_jax.errors import GotError, require
 from got_jax.sharding import AXES, MeshConfig, batch_sharding, make_mesh
 from got_jax.train.config import TrainConfig
 from got_jax.train.flops import CHIPS, GIB, Chip, decoder_flops, encoder_flops, step_flops
-from got_jax.train.loop import training_of
+from got_jax.train.loop import check_rows, training_of
 from got_jax.train.optimizer import make_optimizer
 from got_jax.train.step import Training, TrainState, abstract_state, make_step
 
@@ -104,11 +104,7 @@ def make_plan(config: TrainConfig, sizes: MeshConfig, chip: str, compile: bool =
     require(chip in CHIPS, f"chip '{chip}' is unknown; choose one of {', '.join(CHIPS)}.")
     shape = (sizes.data, sizes.fsdp, sizes.tensor)
     ways, devices = sizes.data * sizes.fsdp, math.prod(shape)
-    require(
-        config.data.rows % (ways * config.losses.accumulate) == 0,
-        f"data.rows {config.data.rows} is not divisible by {ways * config.losses.accumulate} (data x fsdp x "
-        "losses.accumulate); set --data.rows.",
-    )
+    check_rows(config, ways)
     mesh: Any = AbstractMesh(shape, AXES)
     if compile:
         require(jax.device_count() >= devices, f"{jax.device_count()} devices are too few to compile for {devices}.")

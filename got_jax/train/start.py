@@ -11,6 +11,7 @@ from got_jax.reader import model_folder
 from got_jax.tokenizers import Tokenizer
 from got_jax.train import checkpoints
 from got_jax.train.config import TrainConfig
+from got_jax.train.lora import init_lora
 from got_jax.weights.layouts import PARTS
 from got_jax.weights.resize import resize_pictures
 from got_jax.weights.store import Model
@@ -32,7 +33,7 @@ def starting_params(config: TrainConfig, tokenizer: Tokenizer) -> tuple[dict, li
     lines: list[str] = []
     for name in filter(None, config.init_from.split(",")):
         folder = model_folder(name)
-        layout = "run" if (folder / checkpoints.CHECKPOINTS).is_dir() else layout_of(folder)
+        layout = "run" if checkpoints.is_run(folder) else layout_of(folder)
         if layout in PARTS:
             parts, left_out = read_part(folder, config.model, layout)
         else:
@@ -60,6 +61,9 @@ def starting_params(config: TrainConfig, tokenizer: Tokenizer) -> tuple[dict, li
         if new:
             whole = "" if len(new) == len(tree) else f" ({', '.join(new)})"
             lines.append(f"{part:10} {'new':9} {_size(new):>12,} parameters{whole}")
+    if config.lora.rank:
+        adapters = jax.eval_shape(lambda: init_lora(config.lora, wanted, jax.random.key(0)))
+        lines.append(f"{'lora':10} {'new':9} {_size(adapters):>12,} parameters")
     return params, lines
 
 

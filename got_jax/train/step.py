@@ -153,17 +153,20 @@ def state_shardings(training: Training, optimizer: optax.GradientTransformation,
     )
 
 
+def _fresh_state(
+    training: Training, optimizer: optax.GradientTransformation, key: Array, given: dict | None = None
+) -> TrainState:
+    params = _filled(fresh_params(training, key), given or {})
+    opt_state = optimizer.init({part: params[part] for part in training.trained})
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+
+
 def abstract_state(training: Training, optimizer: optax.GradientTransformation, mesh: Any) -> TrainState:
     """Shapes, dtypes and shardings of the state, without computing anything."""
-
-    def fresh() -> TrainState:
-        params = fresh_params(training, jax.random.key(0))
-        opt_state = optimizer.init({part: params[part] for part in training.trained})
-        return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
-
+    shapes = jax.eval_shape(lambda: _fresh_state(training, optimizer, jax.random.key(0)))
     placed = state_shardings(training, optimizer, mesh)
     shaped = lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
-    return jax.tree.map(shaped, jax.eval_shape(fresh), placed)
+    return jax.tree.map(shaped, shapes, placed)
 
 
 def init_state(
@@ -174,14 +177,8 @@ def init_state(
     params: dict | None = None,
 ) -> TrainState:
     """A fresh state on the mesh; with `params`, training starts from them (missing parts are new)."""
-    placed = state_shardings(training, optimizer, mesh)
-
-    def fresh(params: dict | None) -> TrainState:
-        made = _filled(fresh_params(training, jax.random.key(seed)), params or {})
-        opt_state = optimizer.init({part: made[part] for part in training.trained})
-        return TrainState(jnp.zeros((), jnp.int32), made, opt_state)
-
-    return jax.jit(fresh, out_shardings=placed)(params)
+    fresh = lambda given: _fresh_state(training, optimizer, jax.random.key(seed), given)
+    return jax.jit(fresh, out_shardings=state_shardings(training, optimizer, mesh))(params)
 
 
 def _filled(fresh: dict, given: dict) -> dict:

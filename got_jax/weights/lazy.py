@@ -24,14 +24,6 @@ class Lazy:
     dtype: np.dtype
     read: Callable[[], np.ndarray]
 
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape))
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
-
     def astype(self, dtype: Any) -> Lazy:
         """Rounded to `dtype` when it is read."""
         kept = np.dtype(dtype)

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from got_jax.config import GotConfig
 from got_jax.train.lora import LoraConfig
 from got_jax.weights.layouts import entries
+from got_jax.weights.lazy import lazy
 from got_jax.weights.store import atomic_folder
 from got_jax.weights.torch_folders import NEWER
 
@@ -27,7 +28,7 @@ def write_adapter(folder: Path, config: GotConfig, lora: LoraConfig, adapters: d
     Raises:
         GotError: when the folder cannot be written.
     """
-    found = flatten_dict(jax.tree.map(_array, adapters), sep=".")
+    found = flatten_dict(jax.tree.map(lambda leaf: lazy(leaf).read(), adapters), sep=".")
     tensors: dict[str, np.ndarray] = {}
     modules: set[str] = set()
     for name, entry in entries(config, "transformers").items():
@@ -55,7 +56,3 @@ def write_adapter(folder: Path, config: GotConfig, lora: LoraConfig, adapters: d
     with atomic_folder(folder) as made:
         save_file(tensors, made / "adapter_model.safetensors", metadata={"format": "pt"})
         (made / "adapter_config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _array(leaf: Any) -> np.ndarray:
-    return leaf.read() if hasattr(leaf, "read") else np.asarray(leaf)

@@ -3,16 +3,24 @@
 The engines that stand in `pipelines/` so far are listed; a new one is one line here.
 """
 
-from pipelines.documents import Documents
+import dataclasses
 
-PAGES = Documents(pages=1.0, paragraphs=0.0, lines=0.0)
-SLICES = Documents(pages=0.0)
-HELD_OUT = Documents(split="held_out", scrambled=0.0)
+from pipelines.documents import Documents
+from pipelines.hands import Hands
+from pipelines.scenes import Scenes
+
+HALF = (("en", 0.5), ("zh", 0.5))  # half Chinese, half English
+PAGES = Documents(pages=1.0, paragraphs=0.0, lines=0.0, languages=HALF)
+SLICES = Documents(pages=0.0, paragraphs=0.5, lines=0.5, languages=HALF)
+SCENES = Scenes(slices=0.0, languages=HALF)
+SCENE_SLICES = Scenes(slices=1.0, languages=HALF)
+HELD_OUT = dataclasses.replace(PAGES, split="held_out", pages=0.2, paragraphs=0.4, lines=0.4, scrambled=0.0)
 
 # (engine, millions of pictures). Stage 1 of the paper: plain text of documents and scenes, pages and slices.
-STAGE_1 = ((PAGES, 1.2), (SLICES, 0.8))
-# 80% of stage 1, and everything that is formatted: formulas, molecules, tables, pages, sheet music, geometry, charts.
-STAGE_2 = tuple((engine, 0.8 * size) for engine, size in STAGE_1)
+STAGE_1 = ((SCENES, 2.0), (SCENE_SLICES, 1.0), (PAGES, 1.2), (SLICES, 0.8))
+# 80% of stage 1, handwriting (the paper gives no number), and everything that is formatted: formulas, molecules, tables,
+# pages, sheet music, geometry, charts.
+STAGE_2 = (*((engine, 0.8 * size) for engine, size in STAGE_1), (Hands(), 0.3))
 # 80% of the stages before, and regions, huge pictures and many pages.
 STAGE_3 = tuple((engine, 0.8 * size) for engine, size in STAGE_2)
 

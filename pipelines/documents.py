@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import string
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import require
-from pipelines import corpora, fonts
-from pipelines.paper import photograph, to_png
-from pipelines.typeset import Line, break_lines, coverage, place, place_letters, shifted
+from pipelines import fonts, layouts
+from pipelines.paper import photograph, plain, to_png
+from pipelines.prose import UNSPACED, Prose
+from pipelines.sheet import Rule, Sheet
+from pipelines.typeset import Line, atoms, break_lines, coverage, place, place_down, place_letters, shifted
+
+STYLES = {"normal": 0.76, "italic": 0.12, "bold": 0.12}
+KINDS = {"serif": 0.5, "sans": 0.32, "mono": 0.18}
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,15 @@ class Documents:
 
     Attributes:
         split: "train" or "held_out": which corpora and font families are used.
-        corpus: a folder of .txt or .pdf files instead of the embedded corpora.
+        corpus: a folder of .txt, .jsonl or .pdf files instead of the embedded corpora, in the language given.
+        languages: (language, weight) pairs; see `corpora.SCRIPTS`.
         pages, paragraphs, lines: weights of the three kinds of picture.
+        layouts: those that pages are drawn from; see `layouts.LAYOUTS`.
+        page_px: the longer side of a page.
+        mixed: share of pictures in another script than the Latin whose paragraphs are partly English.
         max_lines: lines of a slice ("paragraphs" and "lines" kinds).
         line_chars: smallest and largest width of a slice's column, in average characters.
-        size_px: smallest and largest font size.
+        size_px: smallest and largest font size of a slice.
         least_ems, most_aspect: a slice is at least so many ems wide, and at most so many times wider than high;
             blank paper fills the rest.
         tight: share of slices that are cut close to their text whatever their shape.
@@ -42,9 +52,13 @@ class Documents:
 
     split: str = "train"
     corpus: str = ""
+    languages: tuple[tuple[str, float], ...] = (("en", 1.0),)
     pages: float = 0.2
     paragraphs: float = 0.4
     lines: float = 0.4
+    layouts: tuple[str, ...] = tuple(layouts.LAYOUTS)
+    page_px: int = 1024
+    mixed: float = 0.15
     max_lines: int = 8
     line_chars: tuple[int, int] = (8, 48)
     size_px: tuple[float, float] = (11.0, 34.0)
@@ -60,7 +74,15 @@ class Documents:
             min(weights) >= 0 and sum(weights) > 0,
             f"documents: the weights pages, paragraphs, lines are {weights}; give at least one above 0, none below.",
         )
+        require(
+            bool(self.languages) and all(weight > 0 for _, weight in self.languages),
+            f"documents: languages is {self.languages}; give (language, weight) pairs with weights above 0.",
+        )
+        for language, _ in self.languages:
+            known = fonts.LANGUAGES
+            require(language in known, f"documents: language '{language}' is unknown; choose from {', '.join(known)}.")
         require(self.max_lines >= 1, f"documents: max_lines is {self.max_lines}; it must be at least 1.")
+        require(self.page_px >= 400, f"documents: page_px is {self.page_px}; it must be at least 400.")
         low, high = self.line_chars
         require(1 <= low <= high, f"documents: line_chars {self.line_chars} must be two ascending numbers from 1 on.")
         require(
@@ -73,59 +95,114 @@ class Documents:
         kinds = ("page", "paragraph", "lines")
         weights = np.array([self.pages, self.paragraphs, self.lines])
         kind = str(rng.choice(kinds, p=weights / weights.sum()))
-        font = self._font(rng)
+        language = self._language(rng)
+        meta: dict[str, Any] = {"engine": "documents", "kind": kind, "language": language}
+        rules: list[Rule] = []
         if kind == "page":
-            lines, width, height = self._page(rng, font)
+            meta["layout"] = layout = layouts.choose(rng, language, self.layouts)
+            sheet = self._page(rng, language, layout)
+            lines = [line for block in sheet.blocks for line in block.lines]
+            font, width, height, rules = sheet.body, sheet.width_px, sheet.height_px, sheet.rules
+            meta |= {"blocks": sheet.boxes(), "size_px": round(sheet.size_px, 1)}
         else:
-            lines, width, height = self._slice(rng, font, kind)
+            font = self._font(rng, language)
+            down = language in UNSPACED and rng.random() < 0.12
+            lines, width, height = (self._columns if down else self._slice)(rng, font, kind, language)
+        meta |= {"font": font.face.name, "lines": len(lines)}
         ink = coverage(lines, width, height)
+        for rule in rules:
+            rule.draw(ink)
         screen = font.face.kind == "mono" and rng.random() < 0.5
-        meta: dict = {"engine": "documents", "kind": kind, "font": font.face.name, "lines": len(lines)}
         if rng.random() < self.effects:
-            picture, meta["effects"] = photograph(ink, rng, screen)
+            pixels, meta["effects"] = photograph(ink, rng, screen)
         else:
-            picture, _ = photograph(ink, np.random.default_rng(0), screen=True)
+            pixels = plain(ink)
         letters = place_letters(lines, width, height, meta.get("effects", {}).get("skew_degrees", 0.0))
-        return Example((to_png(picture),), prompts.PLAIN, "\n".join(line.text for line in lines), meta, letters)
+        return Example((to_png(pixels),), prompts.PLAIN, "\n".join(line.text for line in lines), meta, letters)
 
-    def _texts(self) -> tuple[tuple[str, ...], ...]:
-        return corpora.folder(self.corpus) if self.corpus else corpora.split(self.split)
+    def _language(self, rng: np.random.Generator) -> str:
+        if len(self.languages) == 1:
+            return self.languages[0][0]
+        weights = np.array([weight for _, weight in self.languages])
+        return self.languages[rng.choice(len(weights), p=weights / weights.sum())][0]
 
-    def _font(self, rng: np.random.Generator) -> fonts.Typeface:
-        kind = str(rng.choice(["serif", "sans", "mono"], p=[0.5, 0.32, 0.18]))
-        style = str(rng.choice(["normal", "italic", "bold"], p=[0.76, 0.12, 0.12]))
-        found = fonts.choose(self.split, kind, style)
+    def _font(
+        self, rng: np.random.Generator, language: str, kinds: Sequence[str] = tuple(KINDS), style: str = ""
+    ) -> fonts.Typeface:
+        """A font of the set for a language: kinds and styles by their shares among those that there are."""
+        kind, style = _cut(rng, fonts.cuts(self.split, language), kinds, style)
+        found = fonts.choose(self.split, kind, style, language)
         return fonts.typeface(found[rng.integers(len(found))])
 
-    def _paragraphs(self, rng: np.random.Generator, font: fonts.Typeface):
-        """Endless word lists: consecutive paragraphs of one text from a random place on."""
-        texts = self._texts()
-        text = texts[rng.integers(len(texts))]
-        at = int(rng.integers(len(text)))
-        while True:
-            words = font.shown(text[at % len(text)]).split()
-            if words:
-                yield words
-            at += 1
+    def _paragraphs(self, rng: np.random.Generator, font: fonts.Typeface, language: str) -> Iterator[list[str]]:
+        return Prose(self.split, self.corpus, self.mixed).paragraphs(rng, font, language)
 
-    def _slice(self, rng: np.random.Generator, font: fonts.Typeface, kind: str) -> tuple[list[Line], int, int]:
+    def _page(self, rng: np.random.Generator, language: str, layout: str) -> Sheet:
+        """A whole page in the layout."""
+        long = self.page_px
+        width, height = round(long * rng.uniform(0.66, 0.8)), long
+        chars = float(rng.uniform(48, 78))  # of an average width, in a page's width
+        kinds: tuple[str, ...] = ("serif", "sans")
+        if layout == "slide":
+            width, height, chars = long, round(long * rng.uniform(0.56, 0.75)), float(rng.uniform(40, 64))
+        elif layout == "receipt":
+            width, chars, kinds = round(long * rng.uniform(0.36, 0.48)), float(rng.uniform(24, 36)), ("mono", "sans")
+        elif layout == "listing":
+            chars, kinds = float(rng.uniform(70, 100)), ("mono",)
+        elif layout == "newspaper":
+            chars = float(rng.uniform(85, 105))
+        if layout == "listing":
+            language = "code"
+        body = self._font(rng, "en" if layout == "listing" else language, kinds, "normal")
+        head = body if rng.random() < 0.4 else self._font(rng, "en" if layout == "listing" else language, kinds, "bold")
+        average = 0.62 if language in UNSPACED else body.width(string.ascii_lowercase) / 26
+        size = max(width / chars / average, 9.0 if language not in (*UNSPACED, "ko") else 12.0)
+        prose = lambda font: self._paragraphs(rng, font, language)
+        spaced = language not in UNSPACED
+        leading = size * float(rng.uniform(1.18, 1.6 if spaced else 1.8))
+        sheet = Sheet(rng, width, height, body, head, prose, spaced, language, size, leading)
+        layouts.LAYOUTS[layout](sheet)
+        return sheet
+
+    def _columns(
+        self, rng: np.random.Generator, font: fonts.Typeface, kind: str, language: str
+    ) -> tuple[list[Line], int, int]:
+        """A few vertical lines, from right to left."""
+        size = float(np.exp(rng.uniform(*np.log(self.size_px))))
+        step, deep = size * rng.uniform(1.25, 1.9), size * rng.uniform(6, 20)
+        count = int(rng.integers(1, self.max_lines + 1))
+        words = next(self._paragraphs(rng, font, language))
+        if kind == "lines":
+            words = words[int(rng.integers(max(1, len(words) - 4))) :]
+        broken = break_lines(words, font, deep / size, spaced=False)[:count]
+        left, right, top, bottom = size * rng.uniform(0.15, 1.4, 4)
+        across = (len(broken) - 1) * step
+        lines = [place_down(line, font, size, left + across - i * step, top) for i, line in enumerate(broken)]
+        height = top + max(line.box_px[3] for line in lines) - top + bottom
+        return lines, round(left + across + size + right), round(height)
+
+    def _slice(
+        self, rng: np.random.Generator, font: fonts.Typeface, kind: str, language: str
+    ) -> tuple[list[Line], int, int]:
         """A few lines on a tight ground. "paragraph" starts where a paragraph starts, "lines" anywhere."""
         low, high = self.line_chars
         chars = rng.uniform(low, high)
         count = int(rng.integers(1, self.max_lines + 1))
-        column_ems = chars * font.width(string.ascii_lowercase) / 26
+        spaced = language not in UNSPACED
+        column_ems = chars * font.width(string.ascii_lowercase) / 26 if spaced else max(2.0, chars / 2)
         indent_ems = float(rng.choice([0.0, rng.uniform(0.5, 2.5)])) if kind == "paragraph" else 0.0
         indent_ems = min(indent_ems, column_ems / 4)
         broken: list[tuple[list[str], bool, bool]] = []  # words, first of its paragraph, last of its paragraph
         scrambled = rng.random() < self.scrambled
-        for words in self._paragraphs(rng, font):
+        for words in self._paragraphs(rng, font, language):
             if kind == "lines" and not broken:
                 words = words[int(rng.integers(max(1, len(words) - 4))) :]
             if scrambled:
-                words = font.shown(" ".join(scramble(words, rng))).split()  # capitals may be missing: µ, ÿ
+                joined = (" " if spaced else "").join(scramble(words, rng))
+                words = (str.split if spaced else atoms)(font.shown(joined))  # capitals may be missing: µ, ÿ
                 if not words:
                     continue
-            new = break_lines(words, font, column_ems, indent_ems)
+            new = break_lines(words, font, column_ems, indent_ems, spaced)
             broken += [(line, i == 0, i == len(new) - 1) for i, line in enumerate(new)]
             if len(broken) >= count or (kind == "paragraph" and rng.random() < 0.5):
                 break
@@ -146,6 +223,7 @@ class Documents:
                 top + size * 0.9 + i * leading,
                 "left" if align == "justify" and last else align,
                 indent_ems * size if first else 0.0,
+                spaced,
             )
             for i, (words, first, last) in enumerate(broken)
         ]
@@ -160,48 +238,22 @@ class Documents:
             width, height = width + wider, height + taller
         return lines, round(width), round(height)
 
-    def _page(self, rng: np.random.Generator, font: fonts.Typeface) -> tuple[list[Line], int, int]:
-        """A whole page: maybe a title, one or two columns of paragraphs, maybe a page number at the foot."""
-        width = int(rng.integers(800, 1300))
-        height = int(width * rng.uniform(1.2, 1.5))
-        size = float(rng.uniform(width / 70, width / 45))
-        margin = width * rng.uniform(0.05, 0.14)
-        columns = int(rng.choice([1, 2], p=[0.65, 0.35]))
-        gutter = size * rng.uniform(1.5, 3)
-        column_px = (width - 2 * margin - gutter * (columns - 1)) / columns
-        leading = size * rng.uniform(1.15, 1.6)
-        align = str(rng.choice(["left", "justify"], p=[0.35, 0.65]))
-        indent_ems = float(rng.choice([0.0, rng.uniform(1, 2.5)]))
-        gap = leading * float(rng.choice([0.0, rng.uniform(0.3, 0.8)]))
-        paragraphs = self._paragraphs(rng, font)
-        lines: list[Line] = []
-        top, bottom = margin, height - margin
-        if rng.random() < 0.4:
-            title_size = size * rng.uniform(1.3, 2.0)
-            words = next(paragraphs)[: int(rng.integers(2, 9))]
-            for line in break_lines(words, font, (width - 2 * margin) / title_size):
-                top += title_size * 1.2
-                lines.append(place(line, font, title_size, margin, width - 2 * margin, top, "center"))
-            top += title_size
-        number = rng.random() < 0.4
-        for column in range(columns):
-            left = margin + column * (column_px + gutter)
-            y = top + size
-            while y < bottom:
-                new = break_lines(next(paragraphs), font, column_px / size, indent_ems)
-                for i, words in enumerate(new):
-                    if y >= bottom:
-                        break
-                    last = i == len(new) - 1
-                    indent_px = indent_ems * size if i == 0 else 0.0
-                    how = "left" if align == "justify" and last else align
-                    lines.append(place(words, font, size, left, column_px, y, how, indent_px))
-                    y += leading
-                y += gap
-        if number:
-            text = [str(int(rng.integers(1, 999)))]
-            lines.append(place(text, font, size, margin, width - 2 * margin, height - margin * 0.4, "center"))
-        return lines, width, height
+
+def _cut(
+    rng: np.random.Generator, found: Sequence[tuple[str, str]], kinds: Sequence[str], style: str
+) -> tuple[str, str]:
+    """A (kind, style) of those found: by their shares among the kinds asked for, any other kind failing these."""
+    found = [cut for cut in found if cut[0] in KINDS]
+    found = [cut for cut in found if cut[0] in kinds] or found
+    found = [cut for cut in found if cut[1] == style] or found
+    kind = _drawn(rng, KINDS, {kind for kind, _ in found})
+    return kind, _drawn(rng, STYLES, {style for k, style in found if k == kind})
+
+
+def _drawn(rng: np.random.Generator, shares: dict[str, float], among: set[str]) -> str:
+    names = [name for name in shares if name in among]
+    weights = np.array([shares[name] for name in names])
+    return str(rng.choice(names, p=weights / weights.sum()))
 
 
 def scramble(words: Sequence[str], rng: np.random.Generator) -> list[str]:

@@ -1,7 +1,7 @@
 """Fonts the engines typeset with: the woff2 files of Fontsource, unmodified, decoded in memory.
 
-`fontfiles/manifest.json` lists every file with its family, class, set and hash. The split into training and held-out
-fonts is by family name, so no weight or slant of a held-out family enters training.
+`fontfiles/manifest.json` lists every face with its class, set, languages, and its files with their hashes. The split
+into training and held-out fonts is by family name, so no weight or slant of a held-out family enters training.
 
     python -m pipelines.fonts manifest     # rewrite the manifest after adding families
     python -m pipelines.fonts list
@@ -10,20 +10,35 @@ fonts is by family name, so no weight or slant of a held-out family enters train
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import io
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from got_jax.errors import require
 
 FILES = Path(__file__).parent / "fontfiles"
 STYLES = {"normal": "400-normal", "italic": "400-italic", "bold": "700-normal"}
+LATIN = ("en", "de", "fr", "es")
+LANGUAGES = (*LATIN, "ru", "zh", "ja", "ko")
+ASIAN = {
+    "zh": (
+        "noto-sans-sc",
+        "noto-serif-sc",
+        "zcool-xiaowei",
+        "zcool-kuaile",
+        "ma-shan-zheng",
+        "long-cang",
+        "zhi-mang-xing",
+    ),
+    "ja": ("noto-sans-jp", "klee-one"),
+    "ko": ("noto-sans-kr", "nanum-myeongjo", "nanum-pen-script"),
+}
 HELD_OUT = (
     "alegreya",
     "cousine",
@@ -37,49 +52,82 @@ HELD_OUT = (
     "source-serif-4",
     "tinos",
     "work-sans",
+    "zcool-xiaowei",
+    "klee-one",
+    "nanum-myeongjo",
+    # handwriting
+    "bad-script",
+    "cedarville-cursive",
+    "kalam",
+    "long-cang",
+    "nothing-you-could-do",
+    "patrick-hand",
 )
+HAND = (
+    "architects-daughter bad-script caveat cedarville-cursive covered-by-your-grace dancing-script gochi-hand handlee "
+    "homemade-apple indie-flower kalam la-belle-aurore long-cang ma-shan-zheng marck-script nanum-pen-script neucha "
+    "nothing-you-could-do patrick-hand reenie-beanie shadows-into-light zhi-mang-xing"
+).split()
 MONO = ("cousine", "cutive", "special-elite", "anonymous-pro", "courier-prime", "inconsolata")
 SERIF = (
     "alegreya arvo bitter cardo cormorant-garamond crimson-pro crimson-text domine eb-garamond fanwood-text gelasio "
     "gentium-book-plus ibm-plex-serif im-fell-english libre-baskerville libre-caslon-text literata lora merriweather "
     "neuton newsreader noto-serif old-standard-tt playfair-display pt-serif roboto-slab sorts-mill-goudy "
-    "source-serif-4 spectral tinos vollkorn zilla-slab"
+    "source-serif-4 spectral tinos vollkorn zilla-slab noto-serif-sc zcool-xiaowei nanum-myeongjo"
 ).split()
 
 
 @dataclass(frozen=True)
 class Face:
-    """One font file. `advance` and `has` are in the file's own terms: em units per glyph, characters it can show."""
+    """One cut of a family, in one or several files that share out its characters."""
 
     name: str  # "family/style"
     split: str  # "train" or "held_out"
-    kind: str  # "serif", "sans" or "mono"
+    kind: str  # "serif", "sans", "mono" or "hand"
     style: str  # "normal", "italic" or "bold"
-    sha256: str
+    languages: tuple[str, ...]  # of `LANGUAGES`, those it can set
+    files: tuple[tuple[str, str], ...]  # (file name without ".woff2", SHA-256), Latin first
 
 
 @functools.lru_cache(maxsize=1)
 def faces() -> tuple[Face, ...]:
-    """Every font file of the manifest, in name order."""
+    """Every face of the manifest, in name order."""
     entries = json.loads((FILES / "manifest.json").read_text(encoding="utf-8"))
-    return tuple(Face(name=name, **entry) for name, entry in sorted(entries.items()))
+    made = []
+    for name, entry in sorted(entries.items()):
+        files, languages = tuple(entry.pop("files").items()), tuple(entry.pop("languages"))
+        made.append(Face(name=name, files=files, languages=languages, **entry))
+    return tuple(made)
 
 
-@functools.lru_cache(maxsize=8)
-def choose(split: str, kind: str, style: str) -> tuple[Face, ...]:
-    """The faces of a set, class and style."""
-    found = tuple(f for f in faces() if (f.split, f.kind, f.style) == (split, kind, style))
-    require(found, f"no font is {split}, {kind} and {style}; see `python -m pipelines.fonts list`.")
+@functools.lru_cache(maxsize=64)
+def choose(split: str, kind: str, style: str, language: str = "en") -> tuple[Face, ...]:
+    """The faces of a set, class and style that can set a language."""
+    found = tuple(f for f in faces() if (f.split, f.kind, f.style) == (split, kind, style) and language in f.languages)
+    require(found, f"no font is {split}, {kind}, {style} and for '{language}'; see `python -m pipelines.fonts list`.")
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def cuts(split: str, language: str) -> tuple[tuple[str, str], ...]:
+    """Every (kind, style) that a set has for a language."""
+    found = tuple(dict.fromkeys((f.kind, f.style) for f in faces() if f.split == split and language in f.languages))
+    require(found, f"no font is {split} and for '{language}'; see `python -m pipelines.fonts list`.")
     return found
 
 
 @dataclass(frozen=True)
 class Typeface:
-    """A decoded font: sfnt bytes, and the advance width of every character it shows, in ems."""
+    """A decoded face: the sfnt bytes of its files, and every character it shows.
+
+    Attributes:
+        advances: the width of every character, in ems. part: which of the files draws it.
+    """
 
     face: Face
-    sfnt: bytes
+    sfnts: tuple[bytes, ...]
     advances: dict[str, float]
+    part: dict[str, int]
 
     def shown(self, text: str) -> str:
         """`text` without what the font cannot show; typographic quotes and dashes fall back to ASCII first."""
@@ -90,7 +138,7 @@ class Typeface:
 
     def width(self, text: str) -> float:
         """Width of a run in ems, as the typesetter adds it up (no kerning, no ligatures)."""
-        return float(np.sum([self.advances[ch] for ch in text]))
+        return sum(map(self.advances.__getitem__, text))
 
 
 FALLBACKS = {"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "--", "…": "...", "•": "*"}
@@ -98,21 +146,45 @@ FALLBACKS = {"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": 
 
 @functools.lru_cache(maxsize=256)
 def typeface(face: Face) -> Typeface:
-    """Decodes a font file after checking its hash (about 50 ms the first time)."""
+    """Decodes a face's files after checking their hashes (seconds for a Chinese one that was never decoded here)."""
     from fontTools.ttLib import TTFont
 
-    data = (FILES / face.name.split("/")[0] / f"{STYLES[face.style]}.woff2").read_bytes()
-    require(
-        hashlib.sha256(data).hexdigest() == face.sha256,
-        f"font {face.name} differs from its hash in fontfiles/manifest.json; restore the file.",
-    )
-    font = TTFont(io.BytesIO(data))
+    sfnts, advances, part = [], {}, {}
+    for number, (file, sha256) in enumerate(face.files):
+        path = FILES / face.name.split("/")[0] / f"{file}.woff2"
+        require(path.exists(), f"font file {path} is missing; restore it.")
+        data = path.read_bytes()
+        require(
+            hashlib.sha256(data).hexdigest() == sha256,
+            f"font file {path} differs from its hash in fontfiles/manifest.json; restore the file.",
+        )
+        sfnts.append(_decoded(data, sha256))
+        font = TTFont(io.BytesIO(sfnts[-1]), lazy=True)
+        units, metrics = font["head"].unitsPerEm, font["hmtx"]  # type: ignore[attr-defined]
+        for code, name in font.getBestCmap().items():  # type: ignore[union-attr]
+            if chr(code) not in advances:
+                advances[chr(code)], part[chr(code)] = metrics[name][0] / units, number
+    return Typeface(face, tuple(sfnts), advances, part)
+
+
+def _decoded(woff2: bytes, sha256: str) -> bytes:
+    """The sfnt of a woff2 file, kept in the user's cache folder: decoding takes up to seconds a font."""
+    from fontTools.ttLib import TTFont
+
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    kept = root / "got-jax" / "fonts" / f"{sha256}.ttf"
+    with contextlib.suppress(OSError):
+        return kept.read_bytes()
+    font = TTFont(io.BytesIO(woff2))
     font.flavor = None
     sfnt = io.BytesIO()
-    font.save(sfnt)
-    units, metrics = font["head"].unitsPerEm, font["hmtx"]  # type: ignore[attr-defined]
-    advances = {chr(code): metrics[name][0] / units for code, name in font.getBestCmap().items()}  # type: ignore[union-attr]
-    return Typeface(face, sfnt.getvalue(), advances)
+    font.save(sfnt, reorderTables=None)
+    with contextlib.suppress(OSError):  # a folder that cannot be written costs time alone
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(f".{os.getpid()}")
+        unfinished.write_bytes(sfnt.getvalue())
+        os.replace(unfinished, kept)
+    return sfnt.getvalue()
 
 
 def write_manifest() -> None:
@@ -120,18 +192,26 @@ def write_manifest() -> None:
     entries = {}
     for folder in sorted(p for p in FILES.iterdir() if p.is_dir()):
         family = folder.name
-        kind = "mono" if family.endswith("-mono") or family.startswith(MONO) else "sans"
-        kind = "mono" if family == "source-code-pro" else "serif" if family in SERIF else kind
         for style, stem in STYLES.items():
-            path = folder / f"{stem}.woff2"
-            if path.exists():
+            files = [p for name in (stem, f"cyrillic-{stem}") if (p := folder / f"{name}.woff2").exists()]
+            if files:
+                asian = [language for language, families in ASIAN.items() if family in families]
                 entries[f"{family}/{style}"] = {
                     "split": "held_out" if family in HELD_OUT else "train",
-                    "kind": kind,
+                    "kind": _kind(family),
                     "style": style,
-                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                    "languages": asian or [*LATIN, "ru"][: len(LATIN) + len(files) - 1],
+                    "files": {p.stem: hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
                 }
     (FILES / "manifest.json").write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+
+
+def _kind(family: str) -> str:
+    if family in HAND:
+        return "hand"
+    if family.endswith("-mono") or family.startswith(MONO) or family == "source-code-pro":
+        return "mono"
+    return "serif" if family in SERIF else "sans"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -140,7 +220,7 @@ def main(argv: list[str] | None = None) -> int:
     if parser.parse_args(argv).action == "manifest":
         write_manifest()
     for face in faces():
-        print(f"{face.split:9} {face.kind:6} {face.style:7} {face.name}")
+        print(f"{face.split:9} {face.kind:6} {face.style:7} {face.name:32} {' '.join(face.languages)}")
     return 0
 
 

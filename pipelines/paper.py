@@ -2,60 +2,83 @@
 
 from __future__ import annotations
 
-import io
-
+import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageFilter
+
+Done = dict[str, float | bool]
+TINTS = ((250, 240, 190), (200, 225, 250), (205, 240, 205), (250, 210, 215), (225, 205, 170))  # coloured papers
 
 
 def photograph(
     ink: UInt8[np.ndarray, "H W"], rng: np.random.Generator, screen: bool = False
-) -> tuple[Image.Image, dict[str, float | bool]]:
-    """Turns a coverage map into a picture (mode L or RGB) as a scan or, with `screen`, as a screenshot.
+) -> tuple[UInt8[np.ndarray, "H W *C"], Done]:
+    """Turns a coverage map into a picture (grey or RGB) as a scan or, with `screen`, as a screenshot.
 
-    In order: skew, ink spread, lower resolution, blur, colours of paper and ink, shading, noise, JPEG. Each is drawn
-    from `rng` and may be absent; the dictionary tells what was done.
+    In order: skew, ink spread and bleed, lower resolution, blur, colours of paper and ink, shading, a fold's shadow,
+    dust, noise, JPEG. Each is drawn from `rng` and may be absent; the dictionary tells what was done.
     """
-    done: dict[str, float | bool] = {}
-    picture = Image.fromarray(ink)
+    done: Done = {}
     if not screen:
-        picture = _optics(picture, rng, done)
-    pixels, inverted = _colours(np.asarray(picture), rng, screen)
+        ink = _optics(ink, rng, done)
+    pixels, inverted = _colours(ink, rng, screen)
     done["inverted"] = inverted
-    if not screen and rng.random() < 0.25:
-        done["shading"] = True
-        pixels = _shade(pixels, rng)
-    if not screen and rng.random() < 0.5:
-        done["noise"] = sigma = float(rng.uniform(1, 12))
-        grain = rng.standard_normal(pixels.shape[:2], dtype=np.float32) * sigma
-        pixels = pixels.astype(np.float32) + (grain if pixels.ndim == 2 else grain[..., None])
-        pixels = np.clip(pixels, 0, 255).astype(np.uint8)
-    picture = Image.fromarray(pixels)
+    if not screen:
+        pixels = _paper(pixels, rng, done)
+    return _compressed(pixels, rng, done), done
+
+
+def scanned(pixels: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> tuple[UInt8[np.ndarray, "H W *C"], Done]:
+    """What `photograph` does after the colours, to a page that has its own; half of them grey."""
+    done: Done = {}
+    if rng.random() < 0.5:
+        done["grey"] = True
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
+    if rng.random() < 0.3:
+        done["blur_px"] = radius = float(rng.uniform(0.2, 0.7))
+        pixels = cv2.GaussianBlur(pixels, (0, 0), radius)
+    return _compressed(_paper(pixels, rng, done), rng, done), done
+
+
+def _compressed(
+    pixels: UInt8[np.ndarray, "H W *C"], rng: np.random.Generator, done: Done
+) -> UInt8[np.ndarray, "H W *C"]:
+    """JPEG and back, for a third of the pictures."""
     if rng.random() < 0.35:
         done["jpeg"] = quality = int(rng.integers(25, 92))
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=quality)
-        picture = Image.open(buffer)
-        picture.load()
-    return picture, done
+        packed = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        pixels = np.asarray(cv2.imdecode(packed, cv2.IMREAD_UNCHANGED))
+    return pixels
 
 
-def _optics(picture: Image.Image, rng: np.random.Generator, done: dict[str, float | bool]) -> Image.Image:
+def plain(ink: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
+    """Black on white, without a trace of paper."""
+    return 255 - ink
+
+
+def _optics(ink: UInt8[np.ndarray, "H W"], rng: np.random.Generator, done: Done) -> UInt8[np.ndarray, "H W"]:
+    height, width = ink.shape
     if rng.random() < 0.2:
         done["skew_degrees"] = angle = float(rng.normal(0, 0.8))
-        picture = picture.rotate(angle, Image.Resampling.BILINEAR)
-    if rng.random() < 0.12 and min(picture.size) > 40:
-        done["spread"] = True
-        picture = Image.blend(picture, picture.filter(ImageFilter.MaxFilter(3)), float(rng.uniform(0.2, 0.7)))
+        turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+        ink = cv2.warpAffine(ink, turn, (width, height), flags=cv2.INTER_LINEAR)
+    if rng.random() < 0.12 and min(width, height) > 40:
+        done["spread"] = share = float(rng.uniform(0.2, 0.7))
+        spread = cv2.dilate(ink, np.ones((3, 3), np.uint8))
+        if rng.random() < 0.4:  # ink bleeds along the paper's fibres
+            done["bleed"] = True
+            fibres = cv2.resize(rng.random((height // 4 + 1, width // 4 + 1), np.float32), (width, height))
+            ink = np.maximum(ink, (spread * np.clip(2 * fibres - 0.6, 0, 1)).astype(np.uint8))
+        else:
+            ink = cv2.addWeighted(ink, 1 - share, spread, share, 0)
     if rng.random() < 0.2:
         done["scale"] = scale = float(rng.uniform(0.5, 0.9))
-        small = picture.resize((max(8, int(picture.width * scale)), max(8, int(picture.height * scale))))
-        picture = small.resize(picture.size, Image.Resampling.BILINEAR) if rng.random() < 0.5 else small
+        small = cv2.resize(ink, (max(8, int(width * scale)), max(8, int(height * scale))), interpolation=cv2.INTER_AREA)
+        ink = cv2.resize(small, (width, height)) if rng.random() < 0.5 else small
     if rng.random() < 0.4:
         done["blur_px"] = radius = float(rng.uniform(0.2, 1.0))
-        picture = picture.filter(ImageFilter.GaussianBlur(radius))
-    return picture
+        ink = cv2.GaussianBlur(ink, (0, 0), radius)
+    return ink
 
 
 def _colours(
@@ -66,11 +89,13 @@ def _colours(
     paper = rng.choice([255.0, rng.uniform(235, 255), rng.uniform(170, 245)], p=[0.4, 0.35, 0.25])
     dark = rng.choice([0.0, rng.uniform(0, 60), rng.uniform(40, 110)], p=[0.4, 0.4, 0.2])
     dark = min(dark, paper - 90)
-    if rng.random() < 0.75:
+    kind = rng.random()
+    if kind < 0.75:
         tones = np.array([[paper], [dark]])
     else:
         warm = np.array([rng.uniform(0, 6), rng.uniform(-3, 3), -rng.uniform(0, 30)])
-        tones = np.stack([paper + warm, np.clip(dark + rng.uniform(-40, 60, 3), 0, paper - 90)])
+        ground = paper + warm if kind < 0.95 else np.array(TINTS[rng.integers(len(TINTS))]) * rng.uniform(0.85, 1)
+        tones = np.stack([ground, np.clip(dark + rng.uniform(-40, 60, 3), 0, paper - 90)])
     if inverted:
         tones = 255 - tones
     amount = np.arange(256)[:, None] / 255
@@ -78,18 +103,46 @@ def _colours(
     return table[ink][..., 0] if table.shape[1] == 1 else table[ink], inverted
 
 
-def _shade(pixels: UInt8[np.ndarray, "H W *C"], rng: np.random.Generator) -> UInt8[np.ndarray, "H W *C"]:
-    """Light that falls off along a random direction."""
+def _paper(pixels: UInt8[np.ndarray, "H W *C"], rng: np.random.Generator, done: Done) -> UInt8[np.ndarray, "H W *C"]:
+    """Light that falls off, a fold's shadow, dust, and the scanner's noise."""
     height, width = pixels.shape[:2]
-    angle, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.3)
-    y = np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
-    x = np.linspace(-0.5, 0.5, width, dtype=np.float32)[None, :] * np.float32(np.cos(angle))
-    light = 1 - np.float32(depth) * (x + y + np.float32(0.7))
-    return (pixels * (light if pixels.ndim == 2 else light[..., None])).clip(0, 255).astype(np.uint8)
+    light: np.ndarray | None = None
+    if rng.random() < 0.25:
+        done["shading"] = True
+        angle, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.3)
+        y = np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
+        x = np.linspace(-0.5, 0.5, width, dtype=np.float32)[None, :] * np.float32(np.cos(angle))
+        light = 1 - np.float32(depth) * (x + y + np.float32(0.7))
+    if rng.random() < 0.06 and min(height, width) > 200:
+        done["fold"] = True
+        along = rng.random() < 0.5
+        place = np.arange(width if along else height, dtype=np.float32) - rng.uniform(0.3, 0.7) * (
+            width if along else height
+        )
+        shadow = np.float32(rng.uniform(0.08, 0.3)) * np.exp(-np.abs(place) / np.float32(rng.uniform(4, 30)))
+        shadow[place < 0] *= np.float32(0.4)  # one side of the fold faces the light
+        fold = 1 - (shadow[None, :] if along else shadow[:, None])
+        light = fold if light is None else light * fold
+    if light is not None:
+        pixels = (pixels * (light if pixels.ndim == 2 else light[..., None])).astype(np.uint8)
+    if rng.random() < 0.08:
+        done["dust"] = count = int(height * width * rng.uniform(2e-6, 3e-5)) + 1
+        for x, y, shade in zip(
+            rng.integers(0, width, count), rng.integers(0, height, count), rng.integers(0, 120, count), strict=True
+        ):
+            pixels = np.ascontiguousarray(pixels)
+            cv2.circle(pixels, (int(x), int(y)), int(rng.random() < 0.2), (int(shade),) * 3, -1)
+    if rng.random() < 0.5:
+        done["noise"] = sigma = float(rng.uniform(1, 12))
+        grain = rng.standard_normal(min(height * width, 300_000), dtype=np.float32)
+        grain = np.resize(grain, (height, width)) * np.float32(sigma)  # repeats where no eye could tell
+        pixels = np.clip(pixels + (grain if pixels.ndim == 2 else grain[..., None]), 0, 255).astype(np.uint8)
+    return pixels
 
 
-def to_png(picture: Image.Image) -> bytes:
-    """A PNG file, lightly compressed: examples are made faster than they are stored."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+def to_png(pixels: UInt8[np.ndarray, "H W *C"]) -> bytes:
+    """A PNG file of a grey or RGB picture, lightly compressed: examples are made faster than they are stored."""
+    pixels = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+    flags = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    flags += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
+    return cv2.imencode(".png", pixels, flags)[1].tobytes()

@@ -107,8 +107,7 @@ def override(config: Any, changes: dict[str, str]) -> Any:
     Raises:
         GotError: when a path names no field, or a text is not of its field's type.
     """
-    group: Any = config if dataclasses.is_dataclass(config) else None
-    fields = [f.name for f in dataclasses.fields(group)] if group else []
+    fields = [f.name for f in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
     values: dict[str, Any] = {}
     deeper: dict[str, dict[str, str]] = {}
     for path, text in changes.items():
@@ -120,14 +119,15 @@ def override(config: Any, changes: dict[str, str]) -> Any:
         if rest:
             deeper.setdefault(name, {})[rest] = text
         else:
-            old = getattr(group, name)
+            old = getattr(config, name)
             require(not dataclasses.is_dataclass(old), f"override '{path}' names a group; name one field of it.")
-            values[name] = _parse(old, text, path)
-    values |= {name: override(getattr(group, name), rest) for name, rest in deeper.items()}
-    return dataclasses.replace(group, **values)
+            endless = "..." in str(next(f.type for f in dataclasses.fields(config) if f.name == name))
+            values[name] = _parse(old, text, path, endless)
+    values |= {name: override(getattr(config, name), rest) for name, rest in deeper.items()}
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
 
 
-def _parse(old: Any, text: str, path: str) -> Any:
+def _parse(old: Any, text: str, path: str, endless: bool) -> Any:
     kind = type(old)
     try:
         if kind is bool:
@@ -135,9 +135,17 @@ def _parse(old: Any, text: str, path: str) -> Any:
         if kind in (int, float, str):
             return kind(text)
         if kind is tuple:
-            values = json.loads(text)
-            if isinstance(values, list) and len(values) == len(old):
-                return tuple(type(a)(b) for a, b in zip(old, values, strict=True))
+            return _tuple(old, json.loads(text), endless)
     except (ValueError, KeyError, TypeError):
         pass
     raise GotError(f"override --{path} '{text}' is no {kind.__name__}; the value so far is {json.dumps(old)}.")
+
+
+def _tuple(old: tuple, values: Any, endless: bool) -> tuple:
+    """A JSON list as a tuple of the old one's types, and of its length unless that may vary (`endless`)."""
+    if not isinstance(values, list) or (len(values) != len(old) and not endless):
+        raise ValueError
+    like = [old[0]] * len(values) if endless and old else old
+    return tuple(
+        _tuple(a, b, endless=False) if isinstance(a, tuple) else type(a)(b) for a, b in zip(like, values, strict=True)
+    )

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from got_jax.errors import GotError
-from pipelines import corpora, fonts, typeset
+from pipelines import corpora, fonts, layouts, typeset
 from pipelines.documents import Documents, scramble
 
 ROOT = Path(__file__).parents[2]
@@ -43,36 +43,81 @@ def test_examples_are_pure_functions_of_seed_and_index():
     assert done.stdout.strip() == str([here[3], here[0]])
 
 
+@pytest.mark.parametrize("language", ["en", "ru", "zh", "ja", "ko"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_labels_are_exactly_what_is_set(kind, monkeypatch):
-    """MuPDF reads back, from the very page that was drawn, the words of the label in the label's order."""
+def test_labels_are_exactly_what_is_drawn(kind, language, monkeypatch):
+    """The runs that are drawn, line by line, are the label; all of their characters are in the font and the picture."""
     drawn: list[str] = []
 
     def spy(lines, width, height):
-        document = pymupdf.open()
-        page = document.new_page(width=width, height=height)
-        writer = pymupdf.TextWriter(page.rect)
         for line in lines:
-            for x, word in zip(line.x_px, line.words, strict=True):
-                assert x >= 0
-                end = writer.append(
-                    (x, line.baseline_px), word, font=typeset._mupdf_font(line.face), fontsize=line.size_px
-                )[1]
-                assert end.x <= width + 1, f"{word!r} leaves the picture"
-            assert line.size_px / 2 < line.baseline_px < height, "a line leaves the picture"
-            drawn.append(" ".join(line.words))
-        writer.write_text(page)
-        # Some fonts draw "/" and its mathematical twin with one glyph, so glyphs are compared, not characters.
-        glyphs = lambda text: [typeset._mupdf_font(lines[0].face).has_glyph(ord(ch)) for ch in text]
-        found = [glyphs(w[4]) for w in page.get_text("words", sort=False)]
-        assert found == [glyphs(word) for word in " ".join(drawn).split()]
+            advances = fonts.typeface(line.face).advances
+            assert all(ch in advances for ch in "".join(line.words)), "a glyph that the font lacks"
+            left, top, right, bottom = line.box_px
+            assert min(left, top) >= -1, f"{line.text!r} leaves the picture"
+            assert right <= width + 1, f"{line.text!r} leaves the picture"
+            assert bottom <= height + 2, f"{line.text!r} leaves the picture"
+            pieces = "".join(line.words) if line.vertical or language in ("zh", "ja") else " ".join(line.words)
+            assert pieces.replace(" ", "") == line.text.replace(" ", "")
+            drawn.append(line.text)
         return np.zeros((height, width), np.uint8)
 
     monkeypatch.setattr("pipelines.documents.coverage", spy)
-    engine = dataclasses.replace(Documents(), **{name: float(name == kind) for name in KINDS})
+    engine = dataclasses.replace(
+        Documents(), languages=((language, 1.0),), **{name: float(name == kind) for name in KINDS}
+    )
     for index in range(12):
         drawn.clear()
         assert engine.example(0, index).text == "\n".join(drawn)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("layout", list(layouts.LAYOUTS))
+def test_every_layout_fills_its_page_without_overlaps(layout, language):
+    if not layouts.suits(layout, language):
+        pytest.skip("not written so")
+    engine = Documents(pages=1, paragraphs=0, lines=0, layouts=(layout,), languages=((language, 1.0),), effects=0)
+    for index in range(6):
+        example = engine.example(5, index)
+        blocks = example.meta["blocks"]
+        assert example.text == "\n".join(block["text"] for block in blocks)
+        assert len(example.text) > 30
+        assert "\n\n" not in example.text
+        width, height = Image.open(io.BytesIO(example.images[0])).size
+        boxes = [block["box"] for block in blocks]
+        for box in boxes:
+            assert -1 <= box[0] < box[2] <= width + 1
+            assert -1 <= box[1] < box[3] <= height + 2
+        for i, one in enumerate(boxes):  # print may touch, but not lie on other print
+            for other in boxes[i + 1 :]:
+                across = min(one[2], other[2]) - max(one[0], other[0])
+                down = min(one[3], other[3]) - max(one[1], other[1])
+                assert across < 3 or down < 0.45 * example.meta["size_px"], (blocks[i], other)
+
+
+def test_vertical_writing_goes_down_and_to_the_left():
+    engine = Documents(pages=1, paragraphs=0, lines=0, layouts=("vertical",), languages=(("ja", 1.0),), effects=0)
+    example = engine.example(0, 0)
+    letters = example.letters
+    assert letters is not None
+    first, second = example.text.split("\n")[:2]
+    column = letters.boxes[: len(first.replace(" ", ""))]
+    assert np.ptp((column[:, 0] + column[:, 2]) / 2) < 0.02
+    assert (np.diff(column[:, 1]) >= 0).all()
+    after = letters.boxes[len(first.replace(" ", ""))]
+    assert second
+    assert after[0] < column[0, 0]
+
+
+def test_chinese_lines_never_begin_with_a_closing_mark():
+    font = fonts.typeface(fonts.choose("train", "sans", "normal", "zh")[0])
+    text = "".join(corpora.split("train", "zh")[0][:30])
+    lines = typeset.break_lines(typeset.atoms(font.shown(text)), font, 11.0, spaced=False)
+    assert len(lines) > 50
+    for words in lines:
+        line = "".join(words)
+        assert line[0] not in "，。、；：？！）》”", line
+        assert line[-1] not in "（《“", line
 
 
 def test_slices_keep_their_limits():
@@ -136,7 +181,7 @@ def test_a_folder_of_texts_and_pdfs_is_a_corpus(tmp_path):
     with pytest.raises(GotError, match="does not exist"):
         corpora.folder(str(tmp_path / "none"))
     (tmp_path / "sub").mkdir()
-    with pytest.raises(GotError, match=r"no \.txt or \.pdf"):
+    with pytest.raises(GotError, match=r"holds no \.txt, \.jsonl or \.pdf"):
         corpora.folder(str(tmp_path / "sub"))
     (tmp_path / "sub" / "broken.pdf").write_bytes(b"%PDF-1.7 nothing")
     with pytest.raises(GotError, match="cannot be read as a PDF"):
@@ -148,7 +193,8 @@ def test_a_glyph_that_a_font_lacks_never_enters_a_picture():
         font = fonts.typeface(face)
         shown = font.shown("“naïve” — fi ﬁ 狗…")
         assert set(shown) <= set(font.advances)
-        assert "狗" not in shown
+        assert ("狗" in shown) == bool({"zh", "ja"} & set(face.languages))
+        assert "☃" not in font.shown("☃")
 
 
 def test_scrambling_changes_the_text():
@@ -165,6 +211,9 @@ def test_scrambling_changes_the_text():
         ({"max_lines": 0}, "max_lines is 0"),
         ({"line_chars": (9, 5)}, "two ascending numbers"),
         ({"size_px": (0.0, 5.0)}, "size_px"),
+        ({"page_px": 10}, "page_px is 10"),
+        ({"languages": ()}, "give .language, weight. pairs"),
+        ({"languages": (("xx", 1.0),)}, "language 'xx' is unknown"),
     ],
 )
 def test_impossible_settings_are_refused(options, says):
@@ -182,7 +231,7 @@ def test_letters_stand_where_they_are_drawn():
     face = fonts.choose("train", "serif", "normal")[0]
     font = fonts.typeface(face)
     lines = [
-        typeset.place(words, font, 20.0, 15, 200, y, "justify") for words, y in ((["Hat", "and"], 40), (["up"], 90))
+        typeset.place(words, font, 20.0, 15, 84, y, "justify") for words, y in ((["Hat", "and"], 40), (["up"], 90))
     ]
     letters = typeset.place_letters(lines, 300, 120)
     assert letters.text == "Hatandup"
@@ -190,6 +239,7 @@ def test_letters_stand_where_they_are_drawn():
     page = document.new_page(width=300, height=120)
     writer = pymupdf.TextWriter(page.rect)
     for line in lines:
+        assert line.words == tuple(line.text.split())
         for x, word in zip(line.x_px, line.words, strict=True):
             writer.append((x, line.baseline_px), word, font=typeset._mupdf_font(face), fontsize=20)
     writer.write_text(page)

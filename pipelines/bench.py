@@ -1,0 +1,39 @@
+"""How many examples a second one core makes, engine by engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipelines import engines
+
+
+def lines(names: list[str], seconds: float) -> Iterator[str]:
+    """A table: examples per second of processor time (not of a busy machine's wall clock), megabytes per second.
+
+    The fonts and corpora are read before the clock starts: 20 examples are made first.
+    """
+    import cv2
+
+    cv2.setNumThreads(1)
+    yield f"{'engine':14} {'examples/s':>10} {'MB/s':>7} {'kB each':>8} {'slowest, ms':>12}"
+    for name in names:
+        engine = engines.make(name)
+        if name == "pdfs":
+            yield f"{name:14} needs a folder; see `build`"
+            continue
+        for index in range(20):
+            engine.example(1, index)
+        took, size = [], 0
+        while sum(took) < seconds:
+            begun = time.process_time()
+            example = engine.example(0, len(took))
+            took.append(time.process_time() - begun)
+            size += sum(map(len, example.images))
+        total = sum(took)
+        yield (
+            f"{name:14} {len(took) / total:10.1f} {size / total / 1e6:7.1f} {size / len(took) / 1e3:8.1f} "
+            f"{np.max(took) * 1e3:12.0f}"
+        )

@@ -1,0 +1,166 @@
+"""Looks into built data: `check` (is it whole, and what the engine makes?) and `stats` (how much of what is it?)."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from got_jax.data.example import Example
+from got_jax.data.shards import Shards
+from got_jax.errors import GotError, require
+from got_jax.tokenizers import Tokenizer
+from pipelines.build import SPLIT, sources
+from pipelines.engines import remake
+
+
+def read_build(folder: Path) -> dict[str, Any]:
+    """`build.json` of a folder that `build` finished."""
+    path = folder / "build.json"
+    require(path.exists(), f"{folder} holds no finished build; run `python -m pipelines build` with --out {folder}.")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise GotError(f"{path} cannot be read ({err}); build the folder again.") from None
+
+
+def check(folder: Path, remade: int = 20) -> list[str]:
+    """What is wrong with a build, a sentence each: counts and hashes of every shard, and some examples made again.
+
+    Raises:
+        GotError: when the folder holds no build.
+    """
+    content = read_build(folder)
+    wrong = []
+    from array_record.python import array_record_data_source
+
+    for part in tqdm(content["parts"], desc="check shards", unit="shard", disable=None):
+        name = f"{content['name']}-{SPLIT}.array_record-{part['shard']:05}-of-{content['shards']:05}"
+        path = folder / name
+        if not path.exists():
+            wrong.append(f"shard {name} is missing; start the build again.")
+            continue
+        try:
+            with array_record_data_source.ArrayRecordDataSource([str(path)]) as source:
+                count, digest = len(source), hashlib.sha256()
+                for index in range(count):
+                    digest.update(source[index])  # type: ignore[arg-type]
+        except Exception as err:  # array_record raises several kinds for damaged files
+            wrong.append(f"shard {name} cannot be read ({str(err).splitlines()[0]}); remove it and build again.")
+            continue
+        if count != part["count"]:
+            wrong.append(f"shard {name} holds {count} records, not {part['count']}; remove it and build again.")
+        elif digest.hexdigest() != part["sha256"]:
+            wrong.append(f"shard {name} differs from its hash; remove it and build again.")
+    now = sources()
+    for name, value in content["sources"].items():
+        if now.get(name) != value:
+            wrong.append(f"{name} is {now.get(name)} here, but the build was made with {value}; examples may differ.")
+    if not wrong and not content["failed"] and remade:
+        wrong += _compare(folder, content, remade)
+    return wrong
+
+
+def _compare(folder: Path, content: dict[str, Any], count: int) -> list[str]:
+    engine, shards = remake(content["name"], content["engine"]), Shards(str(folder))
+    wrong = []
+    for index in np.unique(np.linspace(0, len(shards) - 1, count).astype(int)).tolist():
+        made, read = engine.example(content["seed"], index), shards.example(0, index)
+        if (made.images, made.prompt, made.text) != (read.images, read.prompt, read.text):
+            wrong.append(f"example {index} differs from what the engine makes here; see the versions in build.json.")
+    return wrong
+
+
+def stats(folder: Path, tokenizer: Tokenizer, most: int = 0) -> dict[str, Any]:
+    """Counts over a build's examples (the first `most` of them, or all).
+
+    Returns:
+        tokens: answer lengths, one each; characters: how often each occurs; duplicates: examples whose answer, or whose
+        picture, is an earlier one's; sizes_px: width and height; bytes: of the pictures; languages, layouts: counts.
+    """
+    shards = Shards(str(folder))
+    count = min(len(shards), most or len(shards))
+    tokens, sizes, size_bytes, pictures = [], [], [], []
+    characters: collections.Counter[str] = collections.Counter()
+    kinds: collections.Counter[str] = collections.Counter()
+    texts, seen = set(), set()
+    same_text = same_picture = 0
+    for index in tqdm(range(count), desc="read examples", unit="example", disable=None):
+        example: Example = shards.example(0, index)
+        tokens.append(len(tokenizer.encode(example.text)))
+        characters.update(example.text)
+        kinds["/".join(str(example.meta[k]) for k in ("language", "layout", "kind") if k in example.meta)] += 1
+        pictures.append(len(example.images))
+        for data in example.images:
+            sizes.append(Image.open(io.BytesIO(data)).size)
+            size_bytes.append(len(data))
+            digest = hashlib.sha256(data).digest()
+            same_picture += digest in seen
+            seen.add(digest)
+        same_text += example.text in texts
+        texts.add(example.text)
+    build = json.loads((folder / "build.json").read_text(encoding="utf-8")) if (folder / "build.json").exists() else {}
+    return {
+        "examples": count,
+        "tokens": tokens,
+        "characters": characters,
+        "kinds": kinds,
+        "pictures": pictures,
+        "same_text": same_text,
+        "same_picture": same_picture,
+        "sizes_px": sizes,
+        "bytes": size_bytes,
+        "examples_per_s": build.get("examples_per_s"),
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The counts as lines."""
+    tokens, sizes = np.array(found["tokens"]), np.array(found["sizes_px"])
+    at = lambda values: ", ".join(f"{np.percentile(values, p):,.0f}" for p in (0, 10, 50, 90, 99, 100))
+    rows = [
+        ("examples", f"{found['examples']:,} ({sum(found['pictures']):,} pictures)"),
+        ("answer tokens at 0, 10, 50, 90, 99, 100%", at(tokens)),
+        ("answer tokens in all", f"{tokens.sum():,}"),
+        ("different characters", f"{len(found['characters']):,}"),
+        ("rarest", " ".join(ch for ch, _ in found["characters"].most_common()[-20:] if ch.strip())),
+        ("answers equal to an earlier one", f"{found['same_text']:,}"),
+        ("pictures equal to an earlier one", f"{found['same_picture']:,}"),
+        ("width, px", at(sizes[:, 0])),
+        ("height, px", at(sizes[:, 1])),
+        ("bytes of a picture", at(np.array(found["bytes"]))),
+    ]
+    if found["examples_per_s"]:
+        rows.append(("examples/s when built", f"{found['examples_per_s']:,}"))
+    rows += [(f"kind {name or '-'}", f"{count:,}") for name, count in found["kinds"].most_common()]
+    return "\n".join(f"{name:42} {value}" for name, value in rows)
+
+
+def plot(found: dict[str, Any], path: Path, title: str) -> None:
+    """Histograms of answer lengths, picture sizes and character frequencies as a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    axes[0].hist(found["tokens"], bins=40)
+    axes[0].set(xlabel="answer tokens", ylabel="examples", title=title)
+    sizes = np.array(found["sizes_px"])
+    axes[1].plot(sizes[:, 0], sizes[:, 1], ".", alpha=0.3)
+    axes[1].set(xlabel="width, px", ylabel="height, px")
+    axes[2].loglog(sorted(found["characters"].values(), reverse=True))
+    axes[2].set(xlabel="character's rank", ylabel="times")
+    try:
+        figure.savefig(path, dpi=110)
+    except OSError as err:
+        raise GotError(f"{path} cannot be written ({err.strerror}); choose another --plot.") from None
+    finally:
+        pyplot.close(figure)

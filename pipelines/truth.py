@@ -1,0 +1,84 @@
+"""Is the label what stands in the picture? An independent reader reads clean pages back."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from got_jax.errors import require
+from got_jax.metrics import character_error_rate
+from pipelines import layouts, readers
+from pipelines.documents import Documents
+
+SAME = str.maketrans(
+    {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "•": "*", "…": "...", "″": '"', "­": "-"}
+)
+
+
+def plain(text: str) -> str:
+    """What is compared: no white space, full-width forms and typographic marks as their plain twins."""
+    return re.sub(r"\s+", "", unicodedata.normalize("NFKC", text.translate(SAME)).translate(SAME))
+
+
+def report(language: str, reader: str, count: int, page_px: int = 2000) -> Iterator[str]:
+    """Lines of a table: the character error rate of a reader on clean pages, for each layout and in all.
+
+    A page that the reader gets wrong (over 2%) is read a second time block by block. Where that is right, the label's
+    letters are, and the order is the question: readers take the columns of a table for columns of text.
+
+    Args:
+        page_px: large enough for the reader's eyes, for the label is judged here, not the reader.
+    """
+    require(reader in ("tesseract", "rapidocr"), f"reader '{reader}' is unknown; choose tesseract or rapidocr.")
+    engine = Documents(languages=((language, 1.0),), pages=1.0, paragraphs=0.0, lines=0.0, effects=0.0, mixed=0.0)
+    names = [n for n in layouts.LAYOUTS if layouts.suits(n, language)]
+    whole: dict[str, list[tuple[str, str]]] = {name: [] for name in names}
+    blocks: dict[str, list[tuple[str, str]]] = {name: [] for name in names}
+    worst: dict[str, tuple[float, int]] = dict.fromkeys(names, (0.0, 0))
+    for number in tqdm(range(count), desc=f"read {language} with {reader}", unit="page", disable=None):
+        name = names[number % len(names)]
+        example = dataclasses.replace(engine, layouts=(name,), page_px=page_px).example(7, number)
+        pixels = cv2.imdecode(np.frombuffer(example.images[0], np.uint8), cv2.IMREAD_COLOR_RGB)
+        pair = plain(example.text), plain(_read(np.asarray(pixels), language, reader))
+        whole[name].append(pair)
+        if character_error_rate([pair]) > 0.02:
+            pair = pair[0], plain("".join(_read_blocks(np.asarray(pixels), example.meta["blocks"], language, reader)))
+        blocks[name].append(pair)
+        worst[name] = max(worst[name], (character_error_rate([pair]), number))
+    columns = f"{'CER':>8} {'median':>8} {'by blocks':>9} {'worst':>8} (its index)"
+    yield f"{'layout':12} {'pages':>5} {'characters':>10} {columns}"
+    for name in [*names, "all"]:
+        group = whole[name] if name != "all" else [pair for pairs in whole.values() for pair in pairs]
+        parts = blocks[name] if name != "all" else [pair for pairs in blocks.values() for pair in pairs]
+        if group:
+            median = float(np.median([character_error_rate([pair]) for pair in group]))
+            most, index = worst[name] if name != "all" else max(worst.values())
+            yield (
+                f"{name:12} {len(group):5} {sum(len(a) for a, _ in group):10,} {character_error_rate(group):8.2%} "
+                f"{median:8.2%} {character_error_rate(parts):9.2%} {most:8.2%} ({index})"
+            )
+
+
+def _read(pixels: UInt8[np.ndarray, "H W 3"], language: str, reader: str, block: bool = False) -> str:
+    if reader == "tesseract":
+        return "\n".join(readers.tesseract(pixels, language, block))
+    return "\n".join(line.text for line in readers.rapidocr(pixels))
+
+
+def _read_blocks(
+    pixels: UInt8[np.ndarray, "H W 3"], blocks: list[dict[str, Any]], language: str, reader: str
+) -> Iterator[str]:
+    """Each block's own picture, white paper round it."""
+    for block in blocks:
+        left, top, right, bottom = (round(v) for v in block["box"])
+        part = pixels[max(top, 0) : bottom, max(left, 0) : right]
+        framed = np.pad(part, ((20, 20), (20, 20), (0, 0)), constant_values=255)
+        yield _read(framed, language, reader, block=True)

@@ -18,8 +18,8 @@ HELD_OUT = dataclasses.replace(PAGES, split="held_out", pages=0.2, paragraphs=0.
 
 # (engine, millions of pictures). Stage 1 of the paper: plain text of documents and scenes, pages and slices.
 STAGE_1 = ((SCENES, 2.0), (SCENE_SLICES, 1.0), (PAGES, 1.2), (SLICES, 0.8))
-# 80% of stage 1, handwriting (the paper gives no number), and everything that is formatted: formulas, molecules, tables,
-# pages, sheet music, geometry, charts.
+# 80% of stage 1, handwriting (the paper gives no number), and everything that is formatted: formulas, molecules,
+# tables, pages, sheet music, geometry, charts.
 STAGE_2 = (*((engine, 0.8 * size) for engine, size in STAGE_1), (Hands(), 0.3))
 # 80% of the stages before, and regions, huge pictures and many pages.
 STAGE_3 = tuple((engine, 0.8 * size) for engine, size in STAGE_2)

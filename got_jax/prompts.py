@@ -23,6 +23,9 @@ FORMAT = "OCR with format: "
 PATCHES = "OCR with format upon the patch reference: "
 PATCHES_PLAIN = "OCR upon the patch reference: "  # the hub's remote code only
 PAGES = "OCR with format across multi pages: "
+BOXES = (
+    "OCR with boxes: "  # ours, after DeepSeek-OCR's scenes: each text after its box, [x1, y1, x2, y2] in thousandths
+)
 
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 IMG, IMG_END, IMG_PAD = "<img>", "</img>", "<imgpad>"

@@ -149,27 +149,40 @@ def split(name: str, language: str = "en") -> tuple[tuple[str, ...], ...]:
     return tuple(embedded(key) for key in names)
 
 
-@functools.lru_cache(maxsize=8)
 def folder(path: str, language: str = "en") -> tuple[tuple[str, ...], ...]:
     """The .txt, .jsonl and .pdf files under a folder, in name order, one tuple of paragraphs each.
 
-    A line of a .jsonl file is a string, or an object whose "text" is one.
+    A line of a .jsonl file is a string, or an object whose "text" is one. A file that cannot be read is left out
+    (`faults` tells why).
 
     Raises:
-        GotError: for a folder without usable text, and for the first file that cannot be read.
+        GotError: for a folder without usable text.
     """
+    return _folder(path, language)[0]
+
+
+def faults(path: str, language: str = "en") -> tuple[str, ...]:
+    """Why files of a corpus folder are left out, a sentence each."""
+    return _folder(path, language)[1]
+
+
+@functools.lru_cache(maxsize=8)
+def _folder(path: str, language: str) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
     root = Path(path)
     require(root.is_dir(), f"corpus folder {path} does not exist; point to a folder of .txt, .jsonl or .pdf files.")
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".txt", ".jsonl", ".pdf"))
-    found = [tuple(clean(_file_paragraphs(file), language)) for file in files]
-    found = [paragraphs for paragraphs in found if paragraphs]
+    found, left_out = [], []
     shortest = SCRIPTS[language].shortest
-    require(
-        found,
-        f"corpus folder {path} holds no .txt, .jsonl or .pdf file with a paragraph of {shortest} characters in "
-        f"'{language}'; add some.",
-    )
-    return tuple(found)
+    for file in sorted(p for p in root.rglob("*") if p.suffix.lower() in (".txt", ".jsonl", ".pdf")):
+        try:
+            paragraphs = tuple(clean(_file_paragraphs(file), language))
+            require(paragraphs, f"{file} has no paragraph of {shortest} characters in '{language}'.")
+            found.append(paragraphs)
+        except GotError as err:
+            left_out.append(str(err))
+    if not found:
+        why = f"; the first: {left_out[0]}" if left_out else "; add some."
+        raise GotError(f"corpus folder {path} holds no .txt, .jsonl or .pdf file with text in '{language}'{why}")
+    return tuple(found), tuple(left_out)
 
 
 def clean(paragraphs: Iterable[str], language: str = "en") -> Iterator[str]:
@@ -211,13 +224,18 @@ def _file_paragraphs(path: Path) -> list[str]:
 
         try:
             with pymupdf.open(path) as document:
+                require(not document.needs_pass, f"{path} is encrypted; decrypt it first, e.g. with qpdf.")
                 return [block[4] for page in document for block in page.get_text("blocks") if block[6] == 0]
+        except GotError:
+            raise
         except Exception as err:  # PyMuPDF raises many kinds for broken files
             raise GotError(f"{path} cannot be read as a PDF ({err}); remove it from the corpus folder.") from None
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as err:
         raise GotError(f"{path} is not UTF-8 (byte {err.start}); convert it, e.g. with iconv.") from None
+    except OSError as err:
+        raise GotError(f"{path} cannot be read ({err.strerror}).") from None
     if path.suffix.lower() == ".txt":
         return re.split(r"\n\s*\n", text)
     found = []

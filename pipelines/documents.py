@@ -17,7 +17,7 @@ import numpy as np
 from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import require
-from pipelines import fonts, layouts
+from pipelines import corpora, fonts, layouts
 from pipelines.paper import photograph, plain, to_png
 from pipelines.prose import UNSPACED, Prose
 from pipelines.sheet import Rule, Sheet
@@ -88,6 +88,11 @@ class Documents:
         require(
             0 < self.size_px[0] <= self.size_px[1], f"documents: size_px {self.size_px} must be ascending, above 0."
         )
+
+    @property
+    def rejected(self) -> tuple[str, ...]:
+        """Why files of the corpus folder are left out."""
+        return tuple(why for lang, _ in self.languages if self.corpus for why in corpora.faults(self.corpus, lang))
 
     def example(self, seed: int, index: int) -> Example:
         """The example of this index; the same bytes in any process."""

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import require
-from pipelines import fonts, handsets
+from pipelines import corpora, fonts, handsets
 from pipelines.paper import TINTS, to_png
 from pipelines.prose import UNSPACED, Prose
 from pipelines.typeset import break_lines, draw_runs
@@ -60,6 +60,11 @@ class Hands:
         if self.format:
             known = handsets.READERS
             require(self.format in known, f"hands: format '{self.format}' is unknown; choose {', '.join(known)}.")
+
+    @property
+    def rejected(self) -> tuple[str, ...]:
+        """Why files of the corpus folder are left out."""
+        return tuple(why for lang, _ in self.languages if self.corpus for why in corpora.faults(self.corpus, lang))
 
     def example(self, seed: int, index: int) -> Example:
         """The example of this index; the same bytes in any process."""

@@ -18,12 +18,10 @@ from jaxtyping import Float, UInt8
 from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import require
-from pipelines import fonts, photos
+from pipelines import corpora, fonts, photos
 from pipelines.paper import to_png
 from pipelines.prose import UNSPACED, Prose
 from pipelines.typeset import break_lines, draw_runs
-
-BOXES = "OCR with boxes: "  # asks for each text with its box, in thousandths of the picture: [x1, y1, x2, y2] text
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,11 @@ class Scenes:
             f"scenes: languages is {self.languages}; give (language, weight) pairs with weights above 0.",
         )
 
+    @property
+    def rejected(self) -> tuple[str, ...]:
+        """Why files of the corpus folder are left out."""
+        return tuple(why for lang, _ in self.languages if self.corpus for why in corpora.faults(self.corpus, lang))
+
     def example(self, seed: int, index: int) -> Example:
         """The example of this index; the same bytes in any process."""
         rng = np.random.default_rng([zlib.crc32(b"scenes"), seed, index])
@@ -90,7 +93,7 @@ class Scenes:
             scale = np.array([width, height, width, height]) / 1000
             boxes = [[int(v) for v in np.array(_box(spot, sign)) / scale] for spot, sign in placed]
             texts = [f"{box} {text}" for box, text in zip(boxes, texts, strict=True)]
-            return Example((to_png(picture),), BOXES, "\n".join(texts), meta)
+            return Example((to_png(picture),), prompts.BOXES, "\n".join(texts), meta)
         return Example((to_png(picture),), prompts.PLAIN, "\n".join(texts), meta)
 
     def _background(self, rng: np.random.Generator) -> UInt8[np.ndarray, "H W 3"]:

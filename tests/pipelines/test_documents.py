@@ -184,8 +184,46 @@ def test_a_folder_of_texts_and_pdfs_is_a_corpus(tmp_path):
     with pytest.raises(GotError, match=r"holds no \.txt, \.jsonl or \.pdf"):
         corpora.folder(str(tmp_path / "sub"))
     (tmp_path / "sub" / "broken.pdf").write_bytes(b"%PDF-1.7 nothing")
+    corpora._folder.cache_clear()
     with pytest.raises(GotError, match="cannot be read as a PDF"):
         corpora.folder(str(tmp_path / "sub"))
+
+
+def test_files_of_a_corpus_that_cannot_be_read_are_left_out_and_named(tmp_path):
+    """A corpus of one line does; what stands beside it costs a sentence each."""
+    (tmp_path / "a.txt").write_text("The only line of this corpus, and long enough for it to be a paragraph.")
+    (tmp_path / "b.txt").write_bytes(
+        "Ein Absatz in einer alten Kodierung, wie man sie noch oft genug sieht: öäü".encode("latin-1")
+    )
+    (tmp_path / "c.jsonl").write_text('"A string on its line is a paragraph of its own, if it is long."\n{"text": 5}\n')
+    (tmp_path / "d.jsonl").write_text('{"text": "Objects with a text are read, and their other fields are not."}\n')
+    (tmp_path / "e.txt").write_text("short")
+    document = pymupdf.open()
+    document.new_page().insert_text((50, 50), "Nobody may read this.")
+    document.save(tmp_path / "f.pdf", encryption=pymupdf.mupdf.PDF_ENCRYPT_AES_256, user_pw="secret")
+    engine = Documents(corpus=str(tmp_path), pages=0, scrambled=0)
+    example = engine.example(0, 1)
+    assert set(example.text.split()) <= set(" ".join(p for text in corpora.folder(str(tmp_path)) for p in text).split())
+    for why, words in zip(
+        engine.rejected,
+        (
+            "b.txt is not UTF-8",
+            'c.jsonl line 2 is neither a JSON string nor an object with a "text"',
+            "e.txt has no",
+            "is encrypted",
+        ),
+        strict=True,
+    ):
+        assert words in why
+
+
+def test_a_font_that_is_missing_or_differs_is_named(monkeypatch, tmp_path):
+    face = fonts.choose("train", "serif", "normal")[3]
+    changed = dataclasses.replace(face, files=((face.files[0][0], "0" * 64),))
+    with pytest.raises(GotError, match="differs from its hash in fontfiles/manifest.json"):
+        fonts.typeface(changed)
+    with pytest.raises(GotError, match=r"font file .* is missing; restore it"):
+        fonts.typeface(dataclasses.replace(face, files=(("900-normal", "0" * 64),)))
 
 
 def test_a_glyph_that_a_font_lacks_never_enters_a_picture():

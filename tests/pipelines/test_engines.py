@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from got_jax import prompts
 from got_jax.errors import GotError
 from pipelines import contact, engines, photos, reading_order, scenes
 from pipelines.hands import Hands
@@ -103,7 +104,7 @@ def test_scene_answers_go_from_top_to_bottom_and_boxes_hold_the_ink():
     engine = Scenes(slices=0.0, boxes=1.0, signs=(3, 6))
     for index in range(8):
         example = engine.example(0, index)
-        assert example.prompt == scenes.BOXES
+        assert example.prompt == prompts.BOXES
         blocks = example.meta["blocks"]
         width, height = Image.open(io.BytesIO(example.images[0])).size
         for block in blocks:

@@ -114,7 +114,8 @@ def test_pages_that_cannot_be_used_are_named_with_their_reason(folder):
     document.save(folder / "scans.pdf")
     document = pymupdf.open()
     page_of(document, ((40, 100), LEFT))
-    document.save(folder / "locked.pdf", encryption=pymupdf.mupdf.PDF_ENCRYPT_AES_256, user_pw="secret", owner_pw="other")
+    aes = pymupdf.mupdf.PDF_ENCRYPT_AES_256
+    document.save(folder / "locked.pdf", encryption=aes, user_pw="secret", owner_pw="other")
     (folder / "empty.pdf").write_bytes(b"")
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7\nno more than this")
     engine = Pdfs(str(folder))

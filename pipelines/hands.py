@@ -24,6 +24,7 @@ from pipelines.prose import UNSPACED, Prose
 from pipelines.typeset import break_lines, draw_runs
 
 WRITTEN = ("en", "de", "fr", "es", "ru", "zh")  # languages with hands in both sets
+RULES = ((150, 190, 230), (190, 190, 190), (230, 170, 170))
 INKS = ((25, 25, 30), (20, 35, 110), (30, 50, 150), (70, 20, 25), (60, 60, 65), (15, 70, 50))
 
 
@@ -187,43 +188,46 @@ def _page(
     tint = np.array([255.0, 255, 255]) * rng.uniform(0.88, 1)
     if rng.random() < 0.25:
         tint = np.array(TINTS[rng.integers(len(TINTS))]) * rng.uniform(0.92, 1)
-    ruled = rng.random() < 0.5
-    pen = np.array(INKS[rng.integers(len(INKS))], np.float32)
-    strokes = np.zeros((height, width), np.float32)
+    strokes = np.zeros((height, width), np.uint8)
     for number, ink in enumerate(inks):
         top = int(margin + number * step)
         left = int(margin + (0 if bare else abs(rng.normal(0, 0.01)) * width))
         part = strokes[top : top + ink.shape[0], left : left + ink.shape[1]]
         cut = ink[: part.shape[0], : part.shape[1]]
         pressure = cv2.resize(rng.uniform(0.75, 1.0, (1, 9)).astype(np.float32), (cut.shape[1], 1))
-        np.maximum(part, cut * pressure, out=part)
-    page = np.empty((height, width, 3), np.uint8)
-    page[:] = tint.clip(0, 255).astype(np.uint8)
-    if ruled:
-        _rule(page, rng, margin + tallest * 0.68, step)
-    page = cv2.blendLinear(
-        page, np.broadcast_to(pen.astype(np.uint8), page.shape).copy(), 1 - strokes / 255, strokes / 255
-    )
+        np.maximum(part, (cut * pressure).astype(np.uint8), out=part)
+    grey = rng.random() < 0.4  # as a scanner set to grey
+    shown = lambda colour: np.array([colour @ (0.299, 0.587, 0.114)] if grey else colour)
+    pen, share = shown(np.array(INKS[rng.integers(len(INKS))])), np.arange(256)[:, None] / 255
+    table = (shown(tint.clip(0, 255)) * (1 - share) + pen * share).astype(np.uint8)
+    page = cv2.LUT(strokes if grey else cv2.merge([strokes] * 3), table[None])
+    if rng.random() < 0.5:
+        colour = shown(np.array(RULES[rng.integers(len(RULES))]))
+        _rule(page, strokes, (colour * (1 - share) + pen * share).astype(np.uint8), rng, margin + tallest * 0.68, step)
     if rng.random() < 0.3:
         noise = rng.standard_normal(min(height * width, 200_000), dtype=np.float32) * np.float32(rng.uniform(1, 7))
-        noise = np.resize(noise, (height, width)).astype(np.int16)
-        page = cv2.add(page.astype(np.int16), cv2.merge([noise] * 3)).clip(0, 255).astype(np.uint8)
+        noise = np.resize(noise.astype(np.int16), (height, width))
+        page = cv2.add(page, noise if grey else cv2.merge([noise] * 3), dtype=cv2.CV_8U)
     if rng.random() < 0.25:
         page = cv2.GaussianBlur(page, (0, 0), rng.uniform(0.3, 0.9))
-    if rng.random() < 0.4:  # as a scanner set to grey
-        page = cv2.cvtColor(page, cv2.COLOR_RGB2GRAY)
     return page
 
 
-def _rule(page: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator, first_px: float, step_px: float) -> None:
-    """Draws lines, or squares, in place; the writing need not keep to them."""
-    colour = np.array([(150, 190, 230), (190, 190, 190), (230, 170, 170)][rng.integers(3)], np.uint8)
+def _rule(
+    page: UInt8[np.ndarray, "H W *C"],
+    strokes: UInt8[np.ndarray, "H W"],
+    table: UInt8[np.ndarray, "256 C"],
+    rng: np.random.Generator,
+    first_px: float,
+    step_px: float,
+) -> None:
+    """Draws lines, or squares, under the strokes, in place; the writing need not keep to them."""
+    table = table[:, 0] if page.ndim == 2 else table
     squared = rng.random() < 0.3
     step = step_px if not squared else step_px / float(rng.choice([1, 2]))
     for y in np.arange(first_px % step, page.shape[0], step).astype(int):
-        page[y : y + 1] = colour
-    if squared:
-        for x in np.arange(first_px % step, page.shape[1], step).astype(int):
-            page[:, x : x + 1] = colour
-    elif rng.random() < 0.3:
-        page[:, int(page.shape[1] * 0.05)] = (225, 150, 150)
+        page[y] = table[strokes[y]]
+    across = np.arange(first_px % step, page.shape[1], step).astype(int) if squared else []
+    margin = [int(page.shape[1] * 0.05)] if not squared and rng.random() < 0.3 else []
+    for x in (*across, *margin):
+        page[:, x] = table[strokes[:, x]]

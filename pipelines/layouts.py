@@ -24,16 +24,7 @@ def plain(sheet: Sheet) -> None:
     inner = sheet.width_px - 2 * margin
     if maybe(rng, 0.4):
         size = sheet.size_px * rng.uniform(1.3, 2.0)
-        top = sheet.flow(
-            sheet.phrase(2, 9, sheet.head),
-            margin,
-            inner,
-            top,
-            label="title",
-            font=sheet.head,
-            size=size,
-            align="center",
-        )
+        top = sheet.title(2, 9, margin, inner, top, size)
         top += size
     columns = 2 if maybe(rng, 0.35) else 1
     _columns(sheet, margin, inner, top, sheet.height_px - margin, columns)
@@ -79,15 +70,8 @@ def _columns(
 def _page_number(sheet: Sheet, margin: float) -> None:
     rng = sheet.rng
     number = int(rng.integers(1, 999))
-    text = str(
-        rng.choice(
-            [
-                f"{number}",
-                f"- {number} -",
-                f"{labels(sheet)['page']} {number}" if sheet.language != "zh" else f"第{number}页",
-            ]
-        )
-    )
+    spelt = f"第{number}页" if sheet.language == "zh" else f"{labels(sheet)['page']} {number}"
+    text = str(rng.choice([f"{number}", f"- {number} -", spelt]))
     align = str(rng.choice(["center", "right", "left"], p=[0.7, 0.2, 0.1]))
     size = sheet.size_px * 0.9
     line = sheet.row(
@@ -112,16 +96,7 @@ def book(sheet: Sheet) -> None:
     if maybe(rng, 0.35):
         size = sheet.size_px * rng.uniform(1.4, 2.0)
         top += sheet.leading_px * rng.uniform(1, 4)
-        top = sheet.flow(
-            sheet.phrase(1, 5, sheet.head),
-            margin,
-            inner,
-            top,
-            label="title",
-            font=sheet.head,
-            size=size,
-            align="center",
-        )
+        top = sheet.title(1, 5, margin, inner, top, size)
         top += sheet.leading_px
     _columns(sheet, margin, inner, top, sheet.height_px - margin, 1)
     _page_number(sheet, margin)
@@ -133,16 +108,7 @@ def paper(sheet: Sheet) -> None:
     margin = sheet.width_px * rng.uniform(0.06, 0.1)
     inner = sheet.width_px - 2 * margin
     size = sheet.size_px * rng.uniform(1.5, 2.0)
-    top = sheet.flow(
-        sheet.phrase(4, 10, sheet.head),
-        margin,
-        inner,
-        margin,
-        label="title",
-        font=sheet.head,
-        size=size,
-        align="center",
-    )
+    top = sheet.title(4, 10, margin, inner, margin, size)
     top += sheet.leading_px * 0.5
     names = ", ".join(sheet.short(2, 2, inner / 4) for _ in range(int(rng.integers(1, 4))))
     sheet.rows("text", [sheet.row([(names, margin, inner, "center")], top)])
@@ -187,27 +153,10 @@ def newspaper(sheet: Sheet) -> None:
     sheet.rule(margin, top, margin + inner)
     top += sheet.size_px * 0.8
     size = sheet.size_px * rng.uniform(1.5, 2.2)
-    top = sheet.flow(
-        sheet.phrase(4, 9, sheet.head),
-        margin,
-        inner,
-        top,
-        label="title",
-        font=sheet.head,
-        size=size,
-        align=str(rng.choice(["left", "center"])),
-    )
+    top = sheet.title(4, 9, margin, inner, top, size, str(rng.choice(["left", "center"])))
     top += sheet.size_px * 0.7
-    _columns(
-        sheet,
-        margin,
-        inner,
-        top,
-        sheet.height_px - margin,
-        int(rng.integers(3, 5)),
-        headings=0.12,
-        ruled=maybe(rng, 0.6),
-    )
+    columns, bottom = int(rng.integers(3, 5)), sheet.height_px - margin
+    _columns(sheet, margin, inner, top, bottom, columns, headings=0.12, ruled=maybe(rng, 0.6))
 
 
 def slide(sheet: Sheet) -> None:
@@ -217,16 +166,7 @@ def slide(sheet: Sheet) -> None:
     inner = sheet.width_px - 2 * margin
     base = sheet.size_px
     size = base * rng.uniform(1.3, 1.7)
-    top = sheet.flow(
-        sheet.phrase(2, 6, sheet.head),
-        margin,
-        inner,
-        margin,
-        label="title",
-        font=sheet.head,
-        size=size,
-        align=str(rng.choice(["left", "center"])),
-    )
+    top = sheet.title(2, 6, margin, inner, margin, size, str(rng.choice(["left", "center"])))
     if maybe(rng, 0.4):
         sheet.rule(margin, top, margin + inner, 3, int(rng.choice([120, 255])))
     top += base
@@ -236,21 +176,11 @@ def slide(sheet: Sheet) -> None:
         inset = base * 1.6 * int(maybe(rng, 0.25))
         words = sheet.phrase(3, 14)
         words = [bullet, *words] if sheet.spaced else [f"{bullet} ", *words]
-        top = (
-            sheet.flow(words, margin + inset, inner - inset, top, label="list", bottom=sheet.height_px - margin * 0.7)
-            + base * 0.5
-        )
+        bottom = sheet.height_px - margin * 0.7
+        top = sheet.flow(words, margin + inset, inner - inset, top, label="list", bottom=bottom) + base * 0.5
     if maybe(rng, 0.5):
-        sheet.rows(
-            "page number",
-            [
-                sheet.row(
-                    [(str(rng.integers(1, 80)), margin, inner, "right")],
-                    sheet.height_px - margin * 0.6,
-                    size=base * 0.6,
-                )
-            ],
-        )
+        number, foot = str(rng.integers(1, 80)), sheet.height_px - margin * 0.6
+        sheet.rows("page number", [sheet.row([(number, margin, inner, "right")], foot, size=base * 0.6)])
 
 
 def listing(sheet: Sheet) -> None:

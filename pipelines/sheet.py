@@ -120,6 +120,13 @@ class Sheet:
             self.blocks.append(Block(label, tuple(lines)))
         return top
 
+    def title(
+        self, low: int, high: int, left: float, width: float, top: float, size: float, align: str = "center"
+    ) -> float:
+        """Sets a phrase in the titles' font and returns where the next line would begin."""
+        words = self.phrase(low, high, self.head)
+        return self.flow(words, left, width, top, label="title", font=self.head, size=size, align=align)
+
     def row(
         self, cells: list[tuple[str, float, float, str]], top: float, font: Typeface | None = None, size: float = 0.0
     ) -> Line:

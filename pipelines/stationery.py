@@ -167,9 +167,7 @@ def form(sheet: Sheet) -> None:
     margin = sheet.width_px * rng.uniform(0.07, 0.11)
     inner = sheet.width_px - 2 * margin
     size = sheet.size_px * rng.uniform(1.4, 1.9)
-    top = sheet.flow(
-        sheet.phrase(2, 5, sheet.head), margin, inner, margin, label="title", font=sheet.head, size=size, align="center"
-    )
+    top = sheet.title(2, 5, margin, inner, margin, size)
     top += sheet.leading_px
     boxed = maybe(rng, 0.4)
     height = sheet.leading_px * rng.uniform(1.6, 2.2)

@@ -7,6 +7,7 @@ import dataclasses
 
 from pipelines.documents import Documents
 from pipelines.hands import Hands
+from pipelines.molecules import Molecules
 from pipelines.scenes import Scenes
 
 HALF = (("en", 0.5), ("zh", 0.5))  # half Chinese, half English
@@ -20,7 +21,7 @@ HELD_OUT = dataclasses.replace(PAGES, split="held_out", pages=0.2, paragraphs=0.
 STAGE_1 = ((SCENES, 2.0), (SCENE_SLICES, 1.0), (PAGES, 1.2), (SLICES, 0.8))
 # 80% of stage 1, handwriting (the paper gives no number), and everything that is formatted: formulas, molecules,
 # tables, pages, sheet music, geometry, charts.
-STAGE_2 = (*((engine, 0.8 * size) for engine, size in STAGE_1), (Hands(), 0.3))
+STAGE_2 = (*((engine, 0.8 * size) for engine, size in STAGE_1), (Hands(), 0.3), (Molecules(), 1.0))
 # 80% of the stages before, and regions, huge pictures and many pages.
 STAGE_3 = tuple((engine, 0.8 * size) for engine, size in STAGE_2)
 

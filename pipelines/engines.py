@@ -11,6 +11,7 @@ from got_jax.errors import require
 from got_jax.train.config import override
 from pipelines.documents import Documents
 from pipelines.hands import Hands
+from pipelines.molecules import Molecules
 from pipelines.pdfs import Pdfs
 from pipelines.scenes import Scenes
 
@@ -36,6 +37,7 @@ def entries() -> dict[str, Entry]:
         "pdfs": Entry(Pdfs(), "pages of your PDF files, and paragraphs and lines of them (needs --set folder=DIR)"),
         "scenes": Entry(Scenes(), "words and lines on photographs, whole pictures and slices"),
         "hands": Entry(Hands(), "6 to 8 lines of handwriting on a page"),
+        "molecules": Entry(Molecules(), "structural formulas and their SMILES"),
     }
 
 

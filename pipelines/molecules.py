@@ -1,0 +1,217 @@
+"""The molecules engine: structural formulas drawn by RDKit, with their canonical SMILES.
+
+Source: GOT paper 3.3.2 (ChEMBL's SMILES drawn by RDKit and mathpix-markdown-it; the latter is not here yet). Molecules
+come from a file of SMILES, or are put together from common rings, chains and groups, every one checked by RDKit.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from got_jax import prompts
+from got_jax.data.example import Example
+from got_jax.errors import GotError, require
+from pipelines.paper import TINTS, scanned, to_png
+
+RINGS = (
+    "c1ccccc1 c1ccncc1 c1ccoc1 c1ccsc1 c1cc[nH]c1 c1cnc[nH]1 c1ccc2ccccc2c1 c1ccc2[nH]ccc2c1 c1ccc2ncccc2c1 C1CCCCC1 "
+    "C1CCNCC1 C1CCOCC1 C1COCCN1 C1CNCCN1 C1CCCC1 C1CCNC1 C1CCC1 C1CC1 c1cncnc1 c1cc2ccccc2o1 c1nc2ccccc2s1 C1=CCCCC1 "
+    "O=C1CCCN1 O=c1cc[nH]cc1 c1nnc[nH]1 c1cnoc1 C1CC2CCC1C2 c1ccc2OCOc2c1 O=C1NC(=O)c2ccccc12 C1CCC2CCCCC2C1"
+).split()
+LINKS = "C CC CCC C=C C#C O N S C(=O) C(=O)N C(=O)O S(=O)(=O)N CO CN NC(=O)N N=N CCO C(C)C CC(C)C".split()
+GROUPS = (
+    "C CC C(C)C C(C)(C)C O OC N N(C)C F Cl Br I C#N C(=O)O C(=O)OC C(=O)N C=O [NH+](=O)[O-] C(F)(F)F S SC S(C)(=O)=O "
+    "OC(C)=O NC(C)=O C=C C#C OP(=O)(O)O B(O)O N=[N+]=[N-] [SiH](C)(C)C CCO CCN OCC P(C)C [OH-] [NH4+]"
+).split()
+
+
+@dataclass(frozen=True)
+class Molecules:
+    """Settings of the engine; `example` is a pure function of them and (seed, index).
+
+    Attributes:
+        smiles: a file with a SMILES at the beginning of each line (.smi, .txt, .csv); nothing: generated ones.
+        rings: the least and most rings and chains that a generated molecule is put together from.
+        stereo: share of generated molecules with stereo centres set.
+        most_atoms: larger molecules are left out.
+        picture_px: the least and most of a picture's longer side.
+        effects: share of pictures that look scanned.
+    """
+
+    smiles: str = ""
+    rings: tuple[int, int] = (1, 4)
+    stereo: float = 0.3
+    most_atoms: int = 60
+    picture_px: tuple[int, int] = (220, 640)
+    effects: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("rings", self.rings), ("picture_px", self.picture_px)):
+            require(1 <= low <= high, f"molecules: {name} is {low, high}; it must be two ascending numbers from 1 on.")
+        require(self.most_atoms >= 1, f"molecules: most_atoms is {self.most_atoms}; it must be at least 1.")
+
+    @property
+    def rejected(self) -> tuple[str, ...]:
+        """Why lines of the file are left out."""
+        return _file(self.smiles, self.most_atoms)[1] if self.smiles else ()
+
+    def example(self, seed: int, index: int) -> Example:
+        """The example of this index; the same bytes in any process."""
+        rng = np.random.default_rng([zlib.crc32(b"molecules"), seed, index])
+        molecule: Any
+        if self.smiles:
+            found = _file(self.smiles, self.most_atoms)[0]
+            molecule = parse(found[rng.integers(len(found))])
+        else:
+            molecule = generate(rng, self.rings, self.most_atoms)
+            if rng.random() < self.stereo:
+                set_stereo(molecule, rng)
+        from rdkit import Chem
+
+        text = Chem.MolToSmiles(molecule)
+        pixels, style = draw(parse(text), rng, int(rng.integers(self.picture_px[0], self.picture_px[1] + 1)))
+        meta: dict[str, Any] = {"engine": "molecules", "atoms": molecule.GetNumAtoms(), "style": style, "lines": 1}
+        if rng.random() < self.effects:
+            pixels, meta["effects"] = scanned(pixels, rng)
+        return Example((to_png(pixels),), prompts.FORMAT, f"<smiles>{text}</smiles>", meta)
+
+
+def parse(smiles: str) -> Any:
+    """A molecule as RDKit has it. Raises GotError for what is no molecule."""
+    from rdkit import Chem, rdBase
+
+    rdBase.DisableLog("rdApp.*")
+    molecule = Chem.MolFromSmiles(smiles)
+    require(molecule is not None and molecule.GetNumAtoms() > 0, f"'{smiles}' is no molecule in SMILES.")
+    return molecule
+
+
+@functools.lru_cache(maxsize=4)
+def _file(path: str, most_atoms: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The canonical SMILES of a file, and why its other lines are left out."""
+    from rdkit import Chem
+
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as err:
+        raise GotError(f"SMILES file {path} cannot be read ({err.strerror}); check the path.") from None
+    good, bad = [], []
+    for number, line in enumerate(lines, 1):
+        words = line.replace(",", " ").replace("\t", " ").split()
+        if not words or (number == 1 and words[0].lower() in ("smiles", "canonical_smiles")):
+            continue
+        try:
+            molecule = parse(words[0])
+            atoms = molecule.GetNumAtoms()
+            require(atoms <= most_atoms, f"it has {atoms} atoms, over the limit of {most_atoms}.")
+            good.append(Chem.MolToSmiles(molecule))
+        except GotError as err:
+            bad.append(f"{path} line {number}: {err}")
+    if not good:
+        raise GotError(f"SMILES file {path} holds no molecule" + (f"; the first: {bad[0]}" if bad else "; add some."))
+    return tuple(good), tuple(bad)
+
+
+def generate(rng: np.random.Generator, rings: tuple[int, int], most_atoms: int) -> Any:
+    """A valid molecule: rings and chains joined to a tree, groups on its free places."""
+    from rdkit import Chem
+
+    while True:
+        molecule = parse(str(rng.choice(RINGS)))
+        for _ in range(int(rng.integers(rings[0], rings[1] + 1)) - 1):
+            if rng.random() < 0.6:
+                molecule = _joined(molecule, parse(str(rng.choice(LINKS))), rng)
+            molecule = _joined(molecule, parse(str(rng.choice(RINGS))), rng)
+        for _ in range(int(rng.integers(0, 5))):
+            molecule = _joined(molecule, parse(str(rng.choice(GROUPS))), rng)
+        made = Chem.MolFromSmiles(Chem.MolToSmiles(molecule))
+        if made is not None and made.GetNumAtoms() <= most_atoms:
+            return made
+
+
+def _joined(one: Any, other: Any, rng: np.random.Generator) -> Any:
+    """Both with a single bond between free places; the first alone if there is none or the result is no molecule."""
+    from rdkit import Chem
+
+    free = lambda molecule: [atom.GetIdx() for atom in molecule.GetAtoms() if atom.GetTotalNumHs() > 0]
+    mine, theirs = free(one), free(other)
+    if not mine or not theirs:
+        return one
+    # Groups and links are spelt from the atom that binds.
+    first = theirs[0] if other.GetRingInfo().NumRings() == 0 else int(rng.choice(theirs))
+    at = int(rng.choice(mine))
+    if one.GetAtomWithIdx(at).GetSymbol() == other.GetAtomWithIdx(first).GetSymbol() == "O":
+        return one  # peroxides are rare
+    both = Chem.RWMol(Chem.CombineMols(one, other))
+    both.AddBond(at, one.GetNumAtoms() + first, Chem.BondType.SINGLE)
+    for index in (at, one.GetNumAtoms() + first):
+        atom = both.GetAtomWithIdx(index)
+        if atom.GetNumExplicitHs():
+            atom.SetNumExplicitHs(atom.GetNumExplicitHs() - 1)
+    made = both.GetMol()
+    return made if Chem.SanitizeMol(made, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE else one
+
+
+def set_stereo(molecule: Any, rng: np.random.Generator) -> None:
+    """Chooses a hand for most of a molecule's stereo centres, in place."""
+    from rdkit import Chem
+
+    tags = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
+    for index, _ in Chem.FindMolChiralCenters(molecule, includeUnassigned=True, useLegacyImplementation=False):
+        if rng.random() < 0.8:
+            molecule.GetAtomWithIdx(index).SetChiralTag(tags[rng.integers(2)])
+    Chem.AssignStereochemistry(molecule, cleanIt=True, force=True)
+
+
+def draw(molecule: Any, rng: np.random.Generator, longest_px: int) -> tuple[UInt8[np.ndarray, "H W 3"], str]:
+    """A picture of a molecule and the name of its style: "black", "coloured", "highlighted" or "hand" drawn."""
+    from rdkit.Chem.Draw import rdMolDraw2D
+
+    style = str(rng.choice(["black", "coloured", "highlighted", "hand"], p=[0.4, 0.3, 0.15, 0.15]))
+    width, height = longest_px, max(90, int(longest_px * rng.uniform(0.55, 1.0)))
+    drawer = rdMolDraw2D.MolDraw2DCairo(width, height)
+    options = drawer.drawOptions()
+    options.rotate = float(rng.choice([0.0, 90.0, 180.0, 270.0, rng.uniform(0, 360)]))
+    options.bondLineWidth = float(rng.uniform(1.0, 3.5))
+    options.padding = float(rng.uniform(0.03, 0.12))
+    options.additionalAtomLabelPadding = float(rng.uniform(0.0, 0.15))
+    options.multipleBondOffset = float(rng.uniform(0.11, 0.2))
+    options.explicitMethyl = bool(rng.random() < 0.2)
+    options.addStereoAnnotation = bool(rng.random() < 0.1)
+    options.minFontSize = 6
+    options.comicMode = style == "hand"
+    if style != "coloured":
+        options.useBWAtomPalette()
+    elif rng.random() < 0.4:
+        options.useCDKAtomPalette()
+    if rng.random() < 0.2:
+        options.setBackgroundColour(tuple(float(v) / 255 for v in TINTS[rng.integers(len(TINTS))]))
+    highlighted: list[int] = []
+    if style == "highlighted":
+        count = int(rng.integers(1, max(2, molecule.GetNumAtoms() // 3)))
+        highlighted = [int(i) for i in rng.choice(molecule.GetNumAtoms(), min(count, molecule.GetNumAtoms()), False)]
+        options.setHighlightColour(tuple(float(v) for v in rng.uniform(0.5, 1.0, 3)))
+    rdMolDraw2D.PrepareAndDrawMolecule(drawer, molecule, highlightAtoms=highlighted)
+    drawer.FinishDrawing()
+    data = np.frombuffer(drawer.GetDrawingText(), np.uint8)
+    pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
+    if style == "hand":
+        pixels = _wavering(pixels, rng)
+    return pixels, style
+
+
+def _wavering(pixels: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "H W 3"]:
+    """Bends a drawing a little, as a hand does."""
+    height, width = pixels.shape[:2]
+    field = rng.normal(0, 1.6, (2, height // 40 + 3, width // 40 + 3)).astype(np.float32)
+    dx, dy = (cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC) for part in field)
+    x, y = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
+    return np.asarray(cv2.remap(pixels, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

@@ -156,13 +156,14 @@ class Documents:
             chars, kinds = float(rng.uniform(70, 100)), ("mono",)
         elif layout == "newspaper":
             chars = float(rng.uniform(85, 105))
-        if layout == "listing":
-            language = "code"
-        body = self._font(rng, "en" if layout == "listing" else language, kinds, "normal")
-        head = body if rng.random() < 0.4 else self._font(rng, "en" if layout == "listing" else language, kinds, "bold")
+        body = self._font(rng, language, kinds, "normal")
+        head = body if rng.random() < 0.4 else self._font(rng, language, kinds, "bold")
         average = 0.62 if language in UNSPACED else body.width(string.ascii_lowercase) / 26
         size = max(width / chars / average, 9.0 if language not in (*UNSPACED, "ko") else 12.0)
-        prose = lambda font: self._paragraphs(rng, font, language)
+        if layout == "listing":
+            prose = lambda font: Prose(self.split).paragraphs(rng, font, "code")
+        else:
+            prose = lambda font: self._paragraphs(rng, font, language)
         spaced = language not in UNSPACED
         leading = size * float(rng.uniform(1.18, 1.6 if spaced else 1.8))
         sheet = Sheet(rng, width, height, body, head, prose, spaced, language, size, leading)
@@ -183,7 +184,7 @@ class Documents:
         left, right, top, bottom = size * rng.uniform(0.15, 1.4, 4)
         across = (len(broken) - 1) * step
         lines = [place_down(line, font, size, left + across - i * step, top) for i, line in enumerate(broken)]
-        height = top + max(line.box_px[3] for line in lines) - top + bottom
+        height = max(line.box_px[3] for line in lines) + bottom
         return lines, round(left + across + size + right), round(height)
 
     def _slice(

@@ -151,6 +151,24 @@ def _finished(plan: Plan, shard: int) -> dict[str, Any] | None:
     return json.loads(plan.part(shard).read_text(encoding="utf-8"))
 
 
+def shard_fault(path: Path, count: int, sha256: str) -> str:
+    """What is wrong with a shard: missing, unreadable, or not the records that were written; nothing if all is well."""
+    from array_record.python import array_record_data_source
+
+    if not path.exists():
+        return "is missing"
+    try:
+        with array_record_data_source.ArrayRecordDataSource([str(path)]) as source:
+            found, digest = len(source), hashlib.sha256()
+            for index in range(found):
+                digest.update(source[index])  # type: ignore[arg-type]
+    except Exception as err:  # array_record raises several kinds for damaged files
+        return f"cannot be read ({str(err).splitlines()[0]})"
+    if found != count:
+        return f"holds {found} records, not {count}"
+    return "" if digest.hexdigest() == sha256 else "differs from its hash"
+
+
 def build(plan: Plan, workers: int, beam_flags: list[str]) -> dict[str, Any]:
     """Writes every shard that is missing with Beam, then the metadata, and returns `build.json`'s content.
 
@@ -162,7 +180,7 @@ def build(plan: Plan, workers: int, beam_flags: list[str]) -> dict[str, Any]:
         GotError: when the folder holds another build, cannot be written, or too many examples fail.
     """
     _prepare(plan)
-    missing = [shard for shard in range(plan.shards) if _finished(plan, shard) is None]
+    missing = [shard for shard in range(plan.shards) if not _stands(plan, shard)]
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(plan, stop), daemon=True)
     watcher.start()
@@ -177,6 +195,18 @@ def build(plan: Plan, workers: int, beam_flags: list[str]) -> dict[str, Any]:
     require(all(notes), f"{plan.out} misses shards that Beam reported as done; is it a folder that all workers share?")
     made = sum(len(plan.indices(shard)) for shard in missing)
     return _finish(plan, [note for note in notes if note], made / max(time.monotonic() - begun, 1e-9))
+
+
+def _stands(plan: Plan, shard: int) -> bool:
+    """Whether an earlier run wrote the shard and it is as it was; a damaged one is named and made again."""
+    note = _finished(plan, shard)
+    if note is None:
+        return False
+    fault = shard_fault(plan.file(shard), note["count"], note["sha256"])
+    if fault:
+        logging.warning("shard %s %s; it is made again.", plan.file(shard).name, fault)
+        plan.part(shard).unlink()
+    return not fault
 
 
 def _prepare(plan: Plan) -> None:

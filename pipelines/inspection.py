@@ -17,7 +17,7 @@ from got_jax.data.example import Example
 from got_jax.data.shards import Shards
 from got_jax.errors import GotError, require
 from got_jax.tokenizers import Tokenizer
-from pipelines.build import SPLIT, sources
+from pipelines.build import SPLIT, shard_fault, sources
 from pipelines.engines import remake
 
 
@@ -39,26 +39,11 @@ def check(folder: Path, remade: int = 20) -> list[str]:
     """
     content = read_build(folder)
     wrong = []
-    from array_record.python import array_record_data_source
-
     for part in tqdm(content["parts"], desc="check shards", unit="shard", disable=None):
         name = f"{content['name']}-{SPLIT}.array_record-{part['shard']:05}-of-{content['shards']:05}"
-        path = folder / name
-        if not path.exists():
-            wrong.append(f"shard {name} is missing; start the build again.")
-            continue
-        try:
-            with array_record_data_source.ArrayRecordDataSource([str(path)]) as source:
-                count, digest = len(source), hashlib.sha256()
-                for index in range(count):
-                    digest.update(source[index])  # type: ignore[arg-type]
-        except Exception as err:  # array_record raises several kinds for damaged files
-            wrong.append(f"shard {name} cannot be read ({str(err).splitlines()[0]}); remove it and build again.")
-            continue
-        if count != part["count"]:
-            wrong.append(f"shard {name} holds {count} records, not {part['count']}; remove it and build again.")
-        elif digest.hexdigest() != part["sha256"]:
-            wrong.append(f"shard {name} differs from its hash; remove it and build again.")
+        fault = shard_fault(folder / name, part["count"], part["sha256"])
+        if fault:
+            wrong.append(f"shard {name} {fault}; start the same build again.")
     now = sources()
     for name, value in content["sources"].items():
         if now.get(name) != value:

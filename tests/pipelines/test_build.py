@@ -75,6 +75,8 @@ def test_a_build_is_whole_and_its_faults_are_named(built, tmp_path):
     found = inspection.check(copy)
     for words, sentence in zip(("is missing", "cannot be read", "differs from its hash"), found, strict=True):
         assert words in sentence
+    build.build(plan(copy), 1, [])
+    assert inspection.check(copy) == [], "the same build again mends what is damaged"
 
 
 def test_a_build_with_other_fonts_is_named(built, monkeypatch):

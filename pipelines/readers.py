@@ -54,9 +54,23 @@ def rapidocr(pixels: UInt8[np.ndarray, "H W 3"]) -> list[Found]:
 
 
 def in_order(found: list[Found]) -> list[Found]:
-    """Lines by columns where there are some, then from top to bottom; from left to right on one line."""
+    """Lines by columns where there are some, then from top to bottom; from left to right on one line.
+
+    Where most lines stand upright, they are read from right to left, and from top to bottom within a column.
+    """
     if not found:
         return []
+    upright = [line for line in found if line.box[3] - line.box[1] > 1.5 * (line.box[2] - line.box[0])]
+    if 2 * len(upright) > len(found):
+        middle = lambda line: (line.box[0] + line.box[2]) / 2
+        width = float(np.median([line.box[2] - line.box[0] for line in upright]))
+        columns: list[list[Found]] = []
+        for line in sorted(found, key=middle, reverse=True):
+            if columns and middle(columns[-1][0]) - middle(line) < 0.6 * width:
+                columns[-1].append(line)
+            else:
+                columns.append([line])
+        return [line for column in columns for line in sorted(column, key=lambda line: line.box[1])]
     height = float(np.median([line.box[3] - line.box[1] for line in found]))
     return [found[i] for i in reading_order.order([line.box for line in found], 0.9 * height)]
 

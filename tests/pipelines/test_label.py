@@ -100,6 +100,15 @@ def test_turned_lines_are_cut_out_upright():
     assert cut[cut.shape[0] // 2 - 1 : cut.shape[0] // 2 + 2].max(0).mean() > 120
 
 
+def test_upright_lines_are_read_from_right_to_left():
+    columns = [
+        Found(t, quad(x, y, x + 20, y + 150), 1.0) for t, x, y in (("三", 10, 0), ("二", 52, 200), ("一", 50, 0))
+    ]
+    assert [line.text for line in readers.in_order(columns)] == ["一", "二", "三"]
+    rows = [Found(t, quad(0, y, 150, y + 20), 1.0) for t, y in (("b", 40), ("a", 0))]
+    assert [line.text for line in readers.in_order(rows)] == ["a", "b"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("language", "most"), [("en", 0.03), ("zh", 0.05)])
 def test_paddleocr_reads_our_labels_back(language, most):

@@ -17,6 +17,7 @@ from got_jax.errors import require
 from got_jax.metrics import character_error_rate
 from pipelines import layouts, readers
 from pipelines.documents import Documents
+from pipelines.scenes import reading_order
 
 SAME = str.maketrans(
     {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "•": "*", "…": "...", "″": '"', "­": "-"}
@@ -70,7 +71,10 @@ def report(language: str, reader: str, count: int, page_px: int = 2000) -> Itera
 def _read(pixels: UInt8[np.ndarray, "H W 3"], language: str, reader: str, block: bool = False) -> str:
     if reader == "tesseract":
         return "\n".join(readers.tesseract(pixels, language, block))
-    return "\n".join(line.text for line in readers.rapidocr(pixels))
+    found = readers.rapidocr(pixels)
+    if block and pixels.shape[1] > pixels.shape[0] / 2:  # rows of a table, not columns of text
+        found = [found[i] for i in reading_order([tuple(map(int, line.box)) for line in found])]  # type: ignore[misc]
+    return "\n".join(line.text for line in found)
 
 
 def _read_blocks(

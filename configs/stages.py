@@ -8,13 +8,13 @@ import dataclasses
 from pipelines.documents import Documents
 from pipelines.hands import Hands
 from pipelines.molecules import Molecules
+from pipelines.prose import HALF
 from pipelines.scenes import Scenes
 
-HALF = (("en", 0.5), ("zh", 0.5))  # half Chinese, half English
 PAGES = Documents(pages=1.0, paragraphs=0.0, lines=0.0, languages=HALF)
 SLICES = Documents(pages=0.0, paragraphs=0.5, lines=0.5, languages=HALF)
-SCENES = Scenes(slices=0.0, languages=HALF)
-SCENE_SLICES = Scenes(slices=1.0, languages=HALF)
+SCENES = Scenes(slices=0.0)
+SCENE_SLICES = Scenes(slices=1.0)
 HELD_OUT = dataclasses.replace(PAGES, split="held_out", pages=0.2, paragraphs=0.4, lines=0.4, scrambled=0.0)
 
 # (engine, millions of pictures). Stage 1 of the paper: plain text of documents and scenes, pages and slices.

@@ -252,7 +252,7 @@ def _plan(args: argparse.Namespace, rest: list[str]) -> int:
 
 def override_all(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
     """`config` changed by `--a.b value` and `--a.b=value` arguments."""
-    from got_jax.train.config import override
+    from got_jax.config import override
 
     words = iter(rest)
     changes: dict[str, str] = {}

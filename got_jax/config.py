@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,58 @@ def from_dict(cls: type, values: dict[str, Any], where: str = "config") -> Any:
             fits = isinstance(value, (int, float)) if isinstance(default, float) else type(value) is type(default)
             require(fits, f"{where}.{name} is {value!r}, but it must be of type {type(default).__name__}.")
     return cls(**made)
+
+
+def override(config: Any, changes: dict[str, str]) -> Any:
+    """`config` with the fields at dotted paths set to the values that texts spell (numbers, words, JSON lists).
+
+    All changes of a group are made at once, so fields that must fit each other can be changed together.
+
+    Raises:
+        GotError: when a path names no field, or a text is not of its field's type.
+    """
+    fields = [f.name for f in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
+    values: dict[str, Any] = {}
+    deeper: dict[str, dict[str, str]] = {}
+    for path, text in changes.items():
+        name, _, rest = path.partition(".")
+        require(
+            name in fields,
+            f"override '{path}' names no field of {type(config).__name__}; it has {', '.join(fields)}.",
+        )
+        if rest:
+            deeper.setdefault(name, {})[rest] = text
+        else:
+            old = getattr(config, name)
+            require(not dataclasses.is_dataclass(old), f"override '{path}' names a group; name one field of it.")
+            endless = Ellipsis in typing.get_args(typing.get_type_hints(type(config))[name])
+            values[name] = _parse(old, text, path, endless)
+    values |= {name: override(getattr(config, name), rest) for name, rest in deeper.items()}
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
+
+
+def _parse(old: Any, text: str, path: str, endless: bool) -> Any:
+    kind = type(old)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind in (int, float, str):
+            return kind(text)
+        if kind is tuple:
+            return _tuple(old, json.loads(text), endless)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise GotError(f"override --{path} '{text}' is no {kind.__name__}; the value so far is {json.dumps(old)}.")
+
+
+def _tuple(old: tuple, values: Any, endless: bool) -> tuple:
+    """A JSON list as a tuple of the old one's types, and of its length unless that may vary (`endless`)."""
+    if not isinstance(values, list) or (len(values) != len(old) and not endless):
+        raise ValueError
+    like = [old[0]] * len(values) if endless and old else old
+    return tuple(
+        _tuple(a, b, endless=False) if isinstance(a, tuple) else type(a)(b) for a, b in zip(like, values, strict=True)
+    )
 
 
 def read_config(path: Path) -> GotConfig:

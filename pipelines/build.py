@@ -28,7 +28,7 @@ from tqdm import tqdm
 from got_jax.data.example import Engine, Example
 from got_jax.data.shards import features, to_record
 from got_jax.errors import GotError, require
-from pipelines import corpora, fonts
+from pipelines import corpora, fonts, photos
 
 SPLIT, VERSION = "train", "1.0.0"
 
@@ -74,11 +74,12 @@ def describe(engine: Any) -> dict[str, Any]:
 
 
 def sources() -> dict[str, str]:
-    """Hashes of the manifests of fonts and corpora, and versions of what draws."""
+    """Hashes of the manifests of fonts, corpora and photographs, and versions of what draws."""
     return {
         "fonts": hashlib.sha256((fonts.FILES / "manifest.json").read_bytes()).hexdigest(),
         "corpora": hashlib.sha256((corpora.TEXTS / "manifest.json").read_bytes()).hexdigest(),
-        **{name: importlib.metadata.version(name) for name in ("numpy", "opencv-python-headless", "pymupdf")},
+        "photographs": hashlib.sha256((photos.FILES / "manifest.json").read_bytes()).hexdigest(),
+        **{name: importlib.metadata.version(name) for name in ("numpy", "opencv-python-headless", "pymupdf", "rdkit")},
     }
 
 
@@ -107,15 +108,16 @@ def write_shard(plan: Plan, shard: int) -> dict[str, Any]:
     serializer = example_serializer.ExampleSerializer(described.get_serialized_info())
     adapter = file_adapters.ADAPTER_FOR_FORMAT[file_adapters.FileFormat.ARRAY_RECORD]
     total = len(plan.indices(shard))
-    digest, failed, size, told = hashlib.sha256(), [], 0, 0.0
+    digest, size, told = hashlib.sha256(), 0, 0.0
     written = 0
+    failed: dict[int, str] = {}
     working = plan.part(shard).with_suffix(f".{os.getpid()}.working")
 
     def records() -> Iterator[tuple[int, bytes]]:
         nonlocal size, told, written
         for index, example in examples(plan, shard):
             if isinstance(example, GotError):
-                failed.append(str(example))
+                failed[index] = str(example)
                 if len(failed) > max(1, plan.most_failed * total):
                     raise GotError(f"{len(failed)} of {total} examples of shard {shard} failed, the last: {example}")
                 continue
@@ -132,7 +134,8 @@ def write_shard(plan: Plan, shard: int) -> dict[str, Any]:
     try:
         adapter.write_examples(unfinished, records())
         os.replace(unfinished, plan.file(shard))
-        note = {"shard": shard, "count": written, "bytes": size, "sha256": digest.hexdigest(), "failed": failed}
+        note = {"shard": shard, "count": written, "bytes": size, "sha256": digest.hexdigest()}
+        note |= {"missing": list(failed), "failed": list(failed.values())}
         temporary = plan.part(shard).with_suffix(".unfinished")
         temporary.write_text(json.dumps(note, ensure_ascii=False), encoding="utf-8")
         os.replace(temporary, plan.part(shard))
@@ -240,32 +243,28 @@ def _prepare(plan: Plan) -> None:
 
 
 def _run_beam(plan: Plan, missing: list[int], workers: int, flags: list[str]) -> None:
-    logging.getLogger().setLevel(logging.ERROR)  # Beam warns of what a local run never uses
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
     own = ["--default_sdk_harness_log_level=ERROR"]
-    own += [] if any(flag.startswith("--runner") for flag in flags) else ["--runner=DirectRunner"]
-    if own[1:] and workers > 1:
-        own += [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
-    options = PipelineOptions(own + flags)
+    if not any(flag.startswith("--runner") for flag in flags):
+        own.append("--runner=DirectRunner")
+        if workers > 1:
+            own += [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
     try:
-        with beam.Pipeline(options=options) as pipeline:
+        with beam.Pipeline(options=PipelineOptions(own + flags)) as pipeline:
             _ = (
                 pipeline
                 | "shards" >> beam.Create(missing)
                 | "spread" >> beam.Reshuffle()
-                | "write" >> beam.Map(_write, plan)
+                | "write" >> beam.Map(lambda shard: write_shard(plan, shard)["count"])
             )
     except Exception as err:  # Beam wraps what a worker raised in a text of its own
         text = str(err)
-        marks = [line for line in text.splitlines() if "GotError: " in line]
-        require(not marks, marks[-1].split("GotError: ")[-1].split(" [while running")[0] if marks else "")
+        ours = [line.split("GotError: ")[-1] for line in text.splitlines() if "GotError: " in line]
+        if ours:
+            raise GotError(ours[-1].split(" [while running")[0]) from None
         raise GotError(f"Beam could not finish ({text.strip().splitlines()[-1]}); mend that and start again.") from None
-
-
-def _write(shard: int, plan: Plan) -> int:
-    return write_shard(plan, shard)["count"]
 
 
 def _watch(plan: Plan, stop: threading.Event) -> None:
@@ -292,7 +291,8 @@ def _finish(plan: Plan, notes: list[dict[str, Any]], rate: float) -> dict[str, A
     import tensorflow_datasets as tfds
 
     failed = [why for note in notes for why in note["failed"]]
-    require(any(note["count"] for note in notes), f"no example could be made, the first: {failed[0] if failed else ''}")
+    if not any(note["count"] for note in notes):
+        raise GotError(f"no example could be made; the first: {failed[0]}")
     info = tfds.core.SplitInfo(
         name=SPLIT,
         shard_lengths=[note["count"] for note in notes],
@@ -306,7 +306,7 @@ def _finish(plan: Plan, notes: list[dict[str, Any]], rate: float) -> dict[str, A
         "written": sum(note["count"] for note in notes),
         "failed": failed,
         "rejected": list(getattr(plan.engine, "rejected", ())),
-        "parts": [{key: note[key] for key in ("shard", "count", "bytes", "sha256")} for note in notes],
+        "parts": [{key: note[key] for key in ("shard", "count", "missing", "bytes", "sha256")} for note in notes],
         "examples_per_s": round(rate, 2),
     }
     try:

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import argparse
 import functools
-import gzip
 import hashlib
-import html.parser
 import json
 import lzma
-import random
 import re
 import subprocess
 import sys
@@ -31,95 +28,47 @@ TEXTS = Path(__file__).parent / "texts"
 ALPHABET = frozenset(map(chr, (*range(0x20, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)))) | frozenset("–—‘’“”•…")
 SHORTEST_PARAGRAPH = 40
 HAN, KANA, HANGUL = "\u3400-\u4dbf\u4e00-\u9fff", "\u3040-\u30ff", "\uac00-\ud7a3"
-ASIAN = re.compile(f"[{HAN}{KANA}{HANGUL}\u3000-\u303f\uff00-\uffef]")
 
 
 @dataclass(frozen=True)
 class Script:
-    """How a language's paragraphs are told from others: they hold `share` of `letters`, or its commonest words.
+    """How a language's paragraphs are told from others.
 
     Attributes:
-        letters: a regular expression class; also what the alphabet has beyond ASCII letters.
+        letters: its letters, as a regular expression's class; they are `share` of a paragraph at least.
+        also: what a paragraph may hold besides `ALPHABET`, as a class.
         words: small words, of which a paragraph in a Latin alphabet has more than of the English ones.
         shortest: characters of the shortest paragraph.
     """
 
-    letters: str
+    letters: str = ""
+    also: str = ""
     share: float = 0.5
     words: frozenset[str] = frozenset()
     shortest: int = SHORTEST_PARAGRAPH
 
+    @functools.cached_property
+    def known(self) -> re.Pattern[str]:
+        """A paragraph of nothing but known characters."""
+        return re.compile(f"[{re.escape(''.join(sorted(ALPHABET)))}{self.also}]*")
 
-ENGLISH = frozenset("the of and to in is that for you are with as be this it not on or by if".split())
-LATIN_LETTERS = "A-Za-zÀ-ÖØ-öø-ÿœŒ"
-SCRIPTS = {
-    "en": Script(LATIN_LETTERS),
-    "de": Script(
-        LATIN_LETTERS, words=frozenset("der die das und zu nicht ist mit für von den ein eine auf sie".split())
-    ),
-    "fr": Script(LATIN_LETTERS, words=frozenset("le la les de des et un une pour est que vous dans par ce".split())),
-    "es": Script(LATIN_LETTERS, words=frozenset("el la los las de que y en un una para por con se del no".split())),
-    "ru": Script("\u0400-\u04ff"),
-    "zh": Script(HAN, shortest=12),
-    "ja": Script(HAN + KANA, shortest=12),
-    "ko": Script(HANGUL, share=0.4, shortest=16),
-    "code": Script("!-~", share=0.0),
-}
+
 NEWLINE = "\u23ce"  # parts the lines of a paragraph of code
-EXTRA = {
-    "en": "",
-    "de": "„‚",
-    "fr": "œŒ",
-    "es": "",
-    "ru": "".join(map(chr, range(0x410, 0x450))) + "Ёё№„",
-    "ko": "「」『』·",
-    "code": NEWLINE,
+ASIAN_SIGNS = "\u3000-\u303f\uff00-\uffef"
+ASIAN = f"{HAN}{KANA}{HANGUL}{ASIAN_SIGNS}"
+ENGLISH = frozenset("the of and to in is that for you are with as be this it not on or by if".split())
+LATIN = "A-Za-zÀ-ÖØ-öø-ÿœŒ"
+SCRIPTS = {
+    "en": Script(),
+    "de": Script(LATIN, "„‚", words=frozenset("der die das und zu nicht ist mit für von den ein eine auf sie".split())),
+    "fr": Script(LATIN, "œŒ", words=frozenset("le la les de des et un une pour est que vous dans par ce".split())),
+    "es": Script(LATIN, words=frozenset("el la los las de que y en un una para por con se del no".split())),
+    "ru": Script("\u0400-\u04ff", "А-яЁё№„"),
+    "zh": Script(HAN, ASIAN, shortest=12),
+    "ja": Script(HAN + KANA, ASIAN, shortest=12),
+    "ko": Script(HANGUL, HANGUL + "「」『』·", share=0.4, shortest=16),
+    "code": Script(also=NEWLINE),
 }
-
-
-@dataclass(frozen=True)
-class Source:
-    """An embedded corpus: where it comes from and how much of it is kept."""
-
-    name: str
-    split: str
-    package: str
-    licence: str
-    limit_chars: int
-    language: str = "en"
-
-
-HANDBOOK, GPL = "GPL-2+ or CC-BY-SA-3.0", "GPL-2+"
-SOURCES = (
-    Source("king-james-bible", "train", "bible-kjv-text", "public domain", 1_200_000),
-    Source("jargon-file", "train", "jargon-text", "public domain", 1_300_000),
-    Source("debian-handbook", "train", "debian-handbook", "GPL-2+ or CC-BY-SA-3.0", 1_200_000),
-    Source("anarchist-faq", "train", "anarchism", "GPL-2", 1_200_000),
-    Source("wordnet-glosses", "train", "wordnet-base", "WordNet 3.0 licence", 1_200_000),
-    Source("debian-reference", "held_out", "debian-reference-en", "GPL-2+", 400_000),
-    Source("developers-reference", "held_out", "developers-reference", "GPL-2+", 400_000),
-    Source("maint-guide", "held_out", "maint-guide", "GPL-2+", 250_000),
-    Source("debian-handbook-zh", "train", "debian-handbook", HANDBOOK, 600_000, "zh"),
-    Source("installation-guide-zh", "train", "installation-guide-amd64", GPL, 300_000, "zh"),
-    Source("maint-guide-zh", "train", "maint-guide-zh-cn", GPL, 200_000, "zh"),
-    Source("debian-faq-zh", "train", "debian-faq-zh-cn", GPL, 200_000, "zh"),
-    Source("poems-and-sayings-zh", "train", "fortunes-zh", "GPL-3+", 400_000, "zh"),
-    Source("debian-reference-zh", "held_out", "debian-reference-zh-cn", GPL, 200_000, "zh"),
-    Source("debian-handbook-de", "train", "debian-handbook", HANDBOOK, 300_000, "de"),
-    Source("debian-reference-de", "held_out", "debian-reference-de", GPL, 100_000, "de"),
-    Source("debian-handbook-fr", "train", "debian-handbook", HANDBOOK, 300_000, "fr"),
-    Source("debian-reference-fr", "held_out", "debian-reference-fr", GPL, 100_000, "fr"),
-    Source("debian-handbook-es", "train", "debian-handbook", HANDBOOK, 300_000, "es"),
-    Source("debian-reference-es", "held_out", "debian-reference-es", GPL, 100_000, "es"),
-    Source("debian-handbook-ru", "train", "debian-handbook", HANDBOOK, 300_000, "ru"),
-    Source("maint-guide-ru", "held_out", "maint-guide-ru", GPL, 100_000, "ru"),
-    Source("debian-handbook-ja", "train", "debian-handbook", HANDBOOK, 200_000, "ja"),
-    Source("debian-reference-ja", "held_out", "debian-reference-ja", GPL, 80_000, "ja"),
-    Source("installation-guide-ko", "train", "installation-guide-amd64", GPL, 200_000, "ko"),
-    Source("debian-faq-ko", "held_out", "debian-faq-ko", GPL, 80_000, "ko"),
-    Source("python-library", "train", "libpython3.11-stdlib", "PSF-2.0", 300_000, "code"),
-    Source("perl-library", "held_out", "perl-modules-5.36", "GPL-1+ or Artistic", 100_000, "code"),
-)
 
 
 @functools.lru_cache(maxsize=1)
@@ -191,30 +140,18 @@ def clean(paragraphs: Iterable[str], language: str = "en") -> Iterator[str]:
     Spaces between Chinese or Japanese characters are line breaks of the source, and go.
     """
     script = SCRIPTS[language]
-    letter = re.compile(f"[{script.letters}]")
-    alphabet = None if language in ("zh", "ja") else ALPHABET | frozenset(EXTRA[language])
     for paragraph in paragraphs:
-        text = paragraph.replace("\u00ad", "").replace("\u200b", "")
+        text = re.sub("[\u00ad\u200b\u0301]", "", paragraph)  # soft hyphens, Russian stress marks
         text = text if language == "code" else " ".join(text.split())
-        if language == "ru":
-            text = text.replace("\u0301", "")  # stress marks
-        if alphabet is None:
-            text = re.sub(f"(?<={ASIAN.pattern}) (?={ASIAN.pattern})", "", text)
-        elif language == "ko":
-            if not all(ch in alphabet or HANGUL[0] <= ch <= HANGUL[-1] for ch in text):
-                continue
-        elif not set(text) <= alphabet:
+        if language in ("zh", "ja"):
+            text = re.sub(f"(?<=[{ASIAN}]) (?=[{ASIAN}])", "", text)
+        if len(text) < script.shortest or not script.known.fullmatch(text):
             continue
-        if len(text) < script.shortest:
+        if script.letters and len(re.findall(f"[{script.letters}]", text)) < script.share * len(text):
             continue
-        if language != "en" and len(letter.findall(text)) < script.share * len(text):
+        words = text.lower().split() if script.words else []
+        if words and sum(w in script.words for w in words) <= sum(w in ENGLISH for w in words):
             continue
-        if alphabet is None and not all(ch in ALPHABET or ASIAN.match(ch) for ch in text):
-            continue
-        if script.words:
-            words = text.lower().split()
-            if sum(w in script.words for w in words) <= sum(w in ENGLISH for w in words):
-                continue
         yield text
 
 
@@ -254,173 +191,15 @@ def _file_paragraphs(path: Path) -> list[str]:
     return found
 
 
-# --- building the embedded corpora -----------------------------------------------------------------------------
-
-
-class _Paragraphs(html.parser.HTMLParser):
-    """The text of every <p> and, as DocBook writes them, every <div class="para">."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self._inside = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "p" or ("class", "para") in attrs:
-            self._inside = True
-            self.found.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("p", "div"):
-            self._inside = False
-
-    def handle_data(self, data: str) -> None:
-        if self._inside:
-            self.found[-1] += data
-
-
-def _bible() -> Iterator[str]:
-    """Verses, two or three to a paragraph."""
-    done = subprocess.run(["bible", "-f", "gen1:1-rev22:21"], capture_output=True, text=True, check=True)
-    verses = [line.split(" ", 1)[1] for line in done.stdout.splitlines() if re.match(r"\w+:\d+ ", line)]
-    size = random.Random(0)
-    at = 0
-    while at < len(verses):
-        count = size.randint(1, 3)
-        yield " ".join(verses[at : at + count])
-        at += count
-
-
-def _gzip_text(path: str) -> list[str]:
-    return re.split(r"\n\s*\n", gzip.decompress(Path(path).read_bytes()).decode("utf-8", errors="replace"))
-
-
-def _html(pattern: str) -> Iterator[str]:
-    """The paragraphs of the files under /usr/share that match, without those that stand in several of them."""
-    for path in sorted(Path("/usr/share").glob(pattern)):
-        parser = _Paragraphs()
-        parser.feed(path.read_text(encoding="utf-8", errors="replace"))
-        yield from parser.found
-
-
-def _code(pattern: str) -> Iterator[str]:
-    """Pieces of source files: up to forty lines between blank ones, none over 100 characters."""
-    for path in sorted(Path("/").glob(pattern)):
-        text = path.read_text(encoding="utf-8", errors="replace").expandtabs(4)
-        for piece in re.split(r"\n\s*\n", text):
-            lines = [line.rstrip() for line in piece.strip("\n").splitlines()][:40]
-            if len(lines) >= 3 and all(len(line) <= 100 for line in lines):
-                yield NEWLINE.join(lines)
-
-
-def _fortunes(names: Iterable[str]) -> Iterator[str]:
-    """Sayings, and a poem as one paragraph; colours of the terminal go."""
-    for name in names:
-        text = Path(f"/usr/share/games/fortunes/{name}").read_text(encoding="utf-8", errors="replace")
-        for saying in re.sub(r"\x1b\[\d*m", "", text).split("\n%\n"):
-            yield from re.split(r"\n\s*\n", saying)
-
-
-def _faq() -> Iterator[str]:
-    for path in sorted(Path("/usr/share/doc/anarchism/markdown").glob("sec*.md.gz")):
-        for paragraph in _gzip_text(str(path)):
-            text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", paragraph)  # links
-            text = re.sub(r"^> ?", "", text, flags=re.MULTILINE)
-            yield re.sub(r"[*_#]+|\\(?=\W)", "", text)
-
-
-def _wordnet() -> Iterator[str]:
-    """Glosses with their examples, after the words they explain."""
-    for part in ("noun", "verb", "adj", "adv"):
-        for line in Path(f"/usr/share/wordnet/data.{part}").read_text(encoding="utf-8").splitlines():
-            if line.startswith(" "):
-                continue
-            fields, gloss = line.split(" | ", 1)
-            words = fields.split()
-            count = int(words[3], 16)
-            names = [re.sub(r"\(\w+\)$", "", word).replace("_", " ") for word in words[4 : 4 + 2 * count : 2]]
-            yield f"{', '.join(names)}: {gloss.strip()}"
-
-
-def _prose(paragraphs: Iterable[str]) -> Iterator[str]:
-    """Drops tables, rules and indexes of plain-text manuals."""
-    for paragraph in paragraphs:
-        letters = sum(ch.isalpha() or ch == " " for ch in paragraph)
-        if letters > 0.8 * len(paragraph) and not re.search(r"[|+]--|\|.*\||-{4}|={4}|\*{4}|\.{4}|_{3}", paragraph):
-            yield paragraph
-
-
-def _read(source: Source) -> Iterable[str]:
-    handbook = {"de": "de-DE", "fr": "fr-FR", "es": "es-ES", "ru": "ru-RU", "zh": "zh-CN", "ja": "ja-JP"}
-    language = source.language.replace("zh", "zh-cn")
-    readers = {
-        "king-james-bible": _bible,
-        "jargon-file": lambda: _prose(_gzip_text("/usr/share/doc/jargon-text/jargon.txt.gz")),
-        "debian-handbook": lambda: _html("doc/debian-handbook/html/en-US/*.html"),
-        "python-library": lambda: _code("usr/lib/python3.11/*.py"),
-        "perl-library": lambda: _code("usr/share/perl/5.36*/*/*.pm"),
-        "poems-and-sayings-zh": lambda: _fortunes(["tang300", "song100", "chinese"]),
-        "anarchist-faq": _faq,
-        "wordnet-glosses": _wordnet,
-        "debian-reference": lambda: _prose(_gzip_text("/usr/share/debian-reference/debian-reference.en.txt.gz")),
-        "developers-reference": lambda: _prose(
-            _gzip_text("/usr/share/developers-reference/developers-reference.txt.gz")
-        ),
-        "maint-guide": lambda: _prose(_gzip_text("/usr/share/doc/maint-guide/maint-guide.en.txt.gz")),
-    }
-    if source.name in readers:
-        return readers[source.name]()
-    pattern = {
-        "debian-handbook": f"doc/debian-handbook/html/{handbook.get(source.language)}/*.html",
-        "installation-guide": f"doc/installation-guide-amd64/{language.replace('zh-cn', 'zh_CN')}/*.html",
-        "maint-guide": f"doc/maint-guide-{language}/html/*.html",
-        "debian-faq": f"doc/debian/FAQ/{language}/*.html",
-        "debian-reference": f"debian-reference/*.{language}.html",
-    }
-    return _html(pattern[source.name.rsplit("-", 1)[0]])
-
-
-def build() -> None:
-    """Writes texts/*.txt.xz and the manifest; held-out paragraphs that also stand in a training text are dropped."""
-    entries: dict[str, dict] = {}
-    training: set[str] = set()
-    for source in sorted(SOURCES, key=lambda s: s.split != "train"):
-        paragraphs = list(dict.fromkeys(clean(_read(source), source.language)))
-        if not paragraphs:
-            raise FileNotFoundError(source.package)
-        if source.split == "train":
-            training.update(paragraphs)
-        else:
-            paragraphs = [p for p in paragraphs if p not in training]
-        random.Random(source.name).shuffle(paragraphs)
-        kept, chars = [], 0
-        for paragraph in paragraphs:
-            if chars + len(paragraph) > source.limit_chars:
-                break
-            kept.append(paragraph)
-            chars += len(paragraph) + 1
-        data = "\n".join(kept).encode("utf-8")
-        (TEXTS / f"{source.name}.txt.xz").write_bytes(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
-        entries[source.name] = {
-            "split": source.split,
-            "language": source.language,
-            "package": source.package,
-            "licence": source.licence,
-            "chars": chars,
-            "paragraphs": len(kept),
-            "sha256": hashlib.sha256(data).hexdigest(),
-        }
-        print(f"{source.name}: {len(kept)} paragraphs, {chars} characters")
-    (TEXTS / "manifest.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.corpora", description="The embedded corpora.")
-    packages = " ".join(s.package for s in SOURCES)
+    from pipelines import corpora_sources
+
+    packages = " ".join(dict.fromkeys(source.package for source in corpora_sources.SOURCES))
     parser.add_argument("action", choices=["list", "build"], help=f"build needs: apt-get install {packages}")
     if parser.parse_args(argv).action == "build":
         try:
-            build()
+            corpora_sources.build()
         except (OSError, subprocess.CalledProcessError) as err:
             print(f"A source text is missing ({err}); run: apt-get install {packages}", file=sys.stderr)
             return 2
@@ -428,6 +207,10 @@ def main(argv: list[str] | None = None) -> int:
         for name, entry in manifest().items():
             words = f"{entry['split']:9} {entry['language']} {entry['chars']:9,} {name:22}"
             print(f"{words} {entry['licence']} (Debian {entry['package']})")
+        for language in SCRIPTS:
+            texts = (*split("train", language), *split("held_out", language))
+            size = sum(len(paragraph.encode()) for text in texts for paragraph in text)
+            print(f"all of {language:5} {size / 1e6:6.2f} MB")
     return 0
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import require
-from pipelines import corpora, fonts, layouts
+from pipelines import fonts, layouts
 from pipelines.paper import photograph, plain, to_png
-from pipelines.prose import UNSPACED, Prose
+from pipelines.prose import UNSPACED, Languages, Prose, check_languages, draw_language, left_out
 from pipelines.sheet import Rule, Sheet
 from pipelines.typeset import Line, atoms, break_lines, coverage, place, place_down, place_letters, shifted
 
@@ -52,7 +52,7 @@ class Documents:
 
     split: str = "train"
     corpus: str = ""
-    languages: tuple[tuple[str, float], ...] = (("en", 1.0),)
+    languages: Languages = (("en", 1.0),)
     pages: float = 0.2
     paragraphs: float = 0.4
     lines: float = 0.4
@@ -74,13 +74,7 @@ class Documents:
             min(weights) >= 0 and sum(weights) > 0,
             f"documents: the weights pages, paragraphs, lines are {weights}; give at least one above 0, none below.",
         )
-        require(
-            bool(self.languages) and all(weight > 0 for _, weight in self.languages),
-            f"documents: languages is {self.languages}; give (language, weight) pairs with weights above 0.",
-        )
-        for language, _ in self.languages:
-            known = fonts.LANGUAGES
-            require(language in known, f"documents: language '{language}' is unknown; choose from {', '.join(known)}.")
+        check_languages("documents", self.languages)
         require(self.max_lines >= 1, f"documents: max_lines is {self.max_lines}; it must be at least 1.")
         require(self.page_px >= 400, f"documents: page_px is {self.page_px}; it must be at least 400.")
         low, high = self.line_chars
@@ -92,7 +86,7 @@ class Documents:
     @property
     def rejected(self) -> tuple[str, ...]:
         """Why files of the corpus folder are left out."""
-        return tuple(why for lang, _ in self.languages if self.corpus for why in corpora.faults(self.corpus, lang))
+        return left_out(self.corpus, self.languages)
 
     def example(self, seed: int, index: int) -> Example:
         """The example of this index; the same bytes in any process."""
@@ -100,7 +94,7 @@ class Documents:
         kinds = ("page", "paragraph", "lines")
         weights = np.array([self.pages, self.paragraphs, self.lines])
         kind = str(rng.choice(kinds, p=weights / weights.sum()))
-        language = self._language(rng)
+        language = draw_language(rng, self.languages)
         meta: dict[str, Any] = {"engine": "documents", "kind": kind, "language": language}
         rules: list[Rule] = []
         if kind == "page":
@@ -124,12 +118,6 @@ class Documents:
             pixels = plain(ink)
         letters = place_letters(lines, width, height, meta.get("effects", {}).get("skew_degrees", 0.0))
         return Example((to_png(pixels),), prompts.PLAIN, "\n".join(line.text for line in lines), meta, letters)
-
-    def _language(self, rng: np.random.Generator) -> str:
-        if len(self.languages) == 1:
-            return self.languages[0][0]
-        weights = np.array([weight for _, weight in self.languages])
-        return self.languages[rng.choice(len(weights), p=weights / weights.sum())][0]
 
     def _font(
         self, rng: np.random.Generator, language: str, kinds: Sequence[str] = tuple(KINDS), style: str = ""

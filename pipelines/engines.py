@@ -6,13 +6,14 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from got_jax.config import override
 from got_jax.data.example import Engine
 from got_jax.errors import require
-from got_jax.train.config import override
 from pipelines.documents import Documents
 from pipelines.hands import Hands
 from pipelines.molecules import Molecules
 from pipelines.pdfs import Pdfs
+from pipelines.prose import HALF
 from pipelines.scenes import Scenes
 
 
@@ -22,9 +23,6 @@ class Entry:
 
     engine: Any
     about: str
-
-
-HALF = (("en", 0.5), ("zh", 0.5))
 
 
 def entries() -> dict[str, Entry]:

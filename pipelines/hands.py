@@ -18,9 +18,9 @@ from jaxtyping import UInt8
 from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import require
-from pipelines import corpora, fonts, handsets
-from pipelines.paper import TINTS, to_png
-from pipelines.prose import UNSPACED, Prose
+from pipelines import fonts, handsets
+from pipelines.paper import TINTS, to_png, wobbled
+from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, draw_language, left_out
 from pipelines.typeset import break_lines, draw_runs
 
 WRITTEN = ("en", "de", "fr", "es", "ru", "zh")  # languages with hands in both sets
@@ -44,7 +44,7 @@ class Hands:
 
     split: str = "train"
     corpus: str = ""
-    languages: tuple[tuple[str, float], ...] = (("en", 0.5), ("zh", 0.5))
+    languages: Languages = HALF
     folder: str = ""
     format: str = ""
     lines: tuple[int, int] = (6, 8)
@@ -56,8 +56,7 @@ class Hands:
         require(1 <= low <= high, f"hands: lines {self.lines} must be two ascending numbers from 1 on.")
         require(self.page_px >= 200, f"hands: page_px is {self.page_px}; it must be at least 200.")
         require(bool(self.folder) == bool(self.format), "hands: give folder and format together, or neither.")
-        for language, _ in self.languages:
-            require(language in WRITTEN, f"hands: no hand writes '{language}'; choose from {', '.join(WRITTEN)}.")
+        check_languages("hands", self.languages, WRITTEN)
         if self.format:
             known = handsets.READERS
             require(self.format in known, f"hands: format '{self.format}' is unknown; choose {', '.join(known)}.")
@@ -65,7 +64,7 @@ class Hands:
     @property
     def rejected(self) -> tuple[str, ...]:
         """Why files of the corpus folder are left out."""
-        return tuple(why for lang, _ in self.languages if self.corpus for why in corpora.faults(self.corpus, lang))
+        return left_out(self.corpus, self.languages)
 
     def example(self, seed: int, index: int) -> Example:
         """The example of this index; the same bytes in any process."""
@@ -88,16 +87,14 @@ class Hands:
         first = int(rng.integers(len(found)))
         chosen = [found[(first + i) % len(found)] for i in range(count)]
         height = self.page_px * 0.075
-        return [_scaled(handsets.ink(line), height * rng.uniform(0.9, 1.1)) for line in chosen], [
-            x.text for x in chosen
-        ]
+        inks = [_scaled(handsets.ink(line), height * rng.uniform(0.9, 1.1)) for line in chosen]
+        return inks, [line.text for line in chosen]
 
     def _written(
         self, rng: np.random.Generator, count: int
     ) -> tuple[list[UInt8[np.ndarray, "h w"]], list[str], dict[str, Any]]:
         """Lines in a hand, from running text."""
-        weights = np.array([weight for _, weight in self.languages])
-        language = self.languages[rng.choice(len(weights), p=weights / weights.sum())][0]
+        language = draw_language(rng, self.languages)
         found = fonts.choose(self.split, "hand", "normal", language)
         font = fonts.typeface(found[rng.integers(len(found))])
         size = self.page_px * float(rng.uniform(0.038, 0.055))
@@ -157,16 +154,7 @@ class _Manner:
         ink = draw_runs(font, runs, width, height)
         if self.stroke:
             ink = cv2.dilate(ink, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
-        return _wobbled(ink, self.wobble_px, rng) if self.wobble_px > 0.3 else ink
-
-
-def _wobbled(ink: UInt8[np.ndarray, "h w"], far_px: float, rng: np.random.Generator) -> UInt8[np.ndarray, "h w"]:
-    """Moves pixels along a smooth random field, so that no two letters of a font are alike."""
-    height, width = ink.shape
-    field = rng.normal(0, far_px, (2, height // 12 + 2, width // 12 + 2)).astype(np.float32)
-    dx, dy = (cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC) for part in field)
-    x, y = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
-    return cv2.remap(ink, x + dx, y + dy, cv2.INTER_LINEAR)
+        return wobbled(ink, self.wobble_px, 12, rng) if self.wobble_px > 0.3 else ink
 
 
 def _scaled(ink: UInt8[np.ndarray, "h w"], height: float) -> UInt8[np.ndarray, "h w"]:

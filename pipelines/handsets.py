@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import struct
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -135,7 +136,7 @@ def _iam_texts(root: Path) -> dict[str, str]:
     for path in sorted((root / "xml").glob("*.xml")):
         try:
             for line in ElementTree.parse(path).iter("line"):
-                found[line.get("id", "")] = line.get("text", "").replace("&quot;", '"').replace("&amp;", "&")
+                found[line.get("id", "")] = html.unescape(line.get("text", ""))  # escaped twice
         except ElementTree.ParseError as err:
             raise GotError(f"{path} is no valid XML ({err}); download it again.") from None
     return found

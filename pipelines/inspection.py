@@ -48,7 +48,7 @@ def check(folder: Path, remade: int = 20) -> list[str]:
     for name, value in content["sources"].items():
         if now.get(name) != value:
             wrong.append(f"{name} is {now.get(name)} here, but the build was made with {value}; examples may differ.")
-    if not wrong and not content["failed"] and remade:
+    if not wrong and remade:
         wrong += _compare(folder, content, remade)
     return wrong
 
@@ -56,9 +56,12 @@ def check(folder: Path, remade: int = 20) -> list[str]:
 def _compare(folder: Path, content: dict[str, Any], count: int) -> list[str]:
     engine, shards = remake(content["name"], content["engine"]), Shards(str(folder))
     wrong = []
-    for index in np.unique(np.linspace(0, len(shards) - 1, count).astype(int)).tolist():
-        made, read = engine.example(content["seed"], index), shards.example(0, index)
-        if (made.images, made.prompt, made.text) != (read.images, read.prompt, read.text):
+    missing = {index for part in content["parts"] for index in part["missing"]}
+    indices = [index for index in range(content["count"]) if index not in missing]
+    for number in np.unique(np.linspace(0, len(indices) - 1, count).astype(int)).tolist():
+        index = indices[number]
+        made, read = engine.example(content["seed"], index), shards.example(0, number)
+        if (made.images, made.prompt, made.text, made.meta) != (read.images, read.prompt, read.text, read.meta):
             wrong.append(f"example {index} differs from what the engine makes here; see the versions in build.json.")
     return wrong
 
@@ -67,8 +70,9 @@ def stats(folder: Path, tokenizer: Tokenizer, most: int = 0) -> dict[str, Any]:
     """Counts over a build's examples (the first `most` of them, or all).
 
     Returns:
-        tokens: answer lengths, one each; characters: how often each occurs; duplicates: examples whose answer, or whose
-        picture, is an earlier one's; sizes_px: width and height; bytes: of the pictures; languages, layouts: counts.
+        tokens: answer lengths, one each; characters: how often each occurs; same_text, same_picture: answers and
+        pictures that are an earlier one's; sizes_px: width and height, bytes: of each picture; pictures: of each
+        example; kinds: how many of each language, layout and kind; examples_per_s: when built, if that is known.
     """
     shards = Shards(str(folder))
     count = min(len(shards), most or len(shards))

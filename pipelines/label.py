@@ -7,6 +7,7 @@ file that `got_jax.data.records` (and `got-jax train`) reads.
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def _rows(path: Path, out: Path, confidence: float) -> tuple[list[dict[str, Any]
     rows = []
     for number, line in enumerate(found):
         if line.confidence >= confidence and line.text.strip():
-            slice_ = f"slices/{path.stem}-{abs(hash_of(name)):08x}-{number:03}.png"
+            slice_ = f"slices/{path.stem}-{zlib.crc32(name.encode()):08x}-{number:03}.png"
             cut = straightened(pixels, line.corners)
             if min(cut.shape[:2]) >= LEAST_SLICE_PX and cv2.imwrite(str(out / slice_), cut[..., ::-1]):
                 score = round(line.confidence, 4)
@@ -103,13 +104,6 @@ def _rows(path: Path, out: Path, confidence: float) -> tuple[list[dict[str, Any]
     text = "\n".join(line.text for line in found)
     boxes = [[round(v) for v in line.box] for line in found]
     return [*rows, {"image": name, "prompt": prompts.PLAIN, "text": text, "boxes": boxes}], ""
-
-
-def hash_of(name: str) -> int:
-    """A short number that is the same in every process, to tell apart slices of namesakes."""
-    import zlib
-
-    return zlib.crc32(name.encode())
 
 
 def straightened(pixels: UInt8[np.ndarray, "H W 3"], corners: Float[np.ndarray, "4 2"]) -> UInt8[np.ndarray, "h w 3"]:

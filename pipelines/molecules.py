@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import GotError, require
-from pipelines.paper import TINTS, scanned, to_png
+from pipelines.paper import TINTS, scanned, to_png, wobbled
 
 RINGS = (
     "c1ccccc1 c1ccncc1 c1ccoc1 c1ccsc1 c1cc[nH]c1 c1cnc[nH]1 c1ccc2ccccc2c1 c1ccc2[nH]ccc2c1 c1ccc2ncccc2c1 C1CCCCC1 "
@@ -204,14 +204,5 @@ def draw(molecule: Any, rng: np.random.Generator, longest_px: int) -> tuple[UInt
     data = np.frombuffer(drawer.GetDrawingText(), np.uint8)
     pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
     if style == "hand":
-        pixels = _wavering(pixels, rng)
+        pixels = wobbled(pixels, 1.6, 40, rng)
     return pixels, style
-
-
-def _wavering(pixels: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "H W 3"]:
-    """Bends a drawing a little, as a hand does."""
-    height, width = pixels.shape[:2]
-    field = rng.normal(0, 1.6, (2, height // 40 + 3, width // 40 + 3)).astype(np.float32)
-    dx, dy = (cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC) for part in field)
-    x, y = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
-    return np.asarray(cv2.remap(pixels, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

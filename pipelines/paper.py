@@ -25,7 +25,7 @@ def photograph(
     done["inverted"] = inverted
     if not screen:
         pixels = _paper(pixels, rng, done)
-    return _compressed(pixels, rng, done), done
+    return compressed(pixels, rng, done), done
 
 
 def scanned(pixels: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> tuple[UInt8[np.ndarray, "H W *C"], Done]:
@@ -37,10 +37,10 @@ def scanned(pixels: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> tup
     if rng.random() < 0.3:
         done["blur_px"] = radius = float(rng.uniform(0.2, 0.7))
         pixels = cv2.GaussianBlur(pixels, (0, 0), radius)
-    return _compressed(_paper(pixels, rng, done), rng, done), done
+    return compressed(_paper(pixels, rng, done), rng, done), done
 
 
-def _compressed(
+def compressed(
     pixels: UInt8[np.ndarray, "H W *C"], rng: np.random.Generator, done: Done
 ) -> UInt8[np.ndarray, "H W *C"]:
     """JPEG and back, for a third of the pictures."""
@@ -54,6 +54,21 @@ def _compressed(
 def plain(ink: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
     """Black on white, without a trace of paper."""
     return 255 - ink
+
+
+def wobbled(
+    pixels: UInt8[np.ndarray, "H W *C"], far_px: float, every_px: int, rng: np.random.Generator
+) -> UInt8[np.ndarray, "H W *C"]:
+    """Moves pixels along a smooth random field, so that no two strokes are alike, as a hand's are not.
+
+    Args:
+        far_px: how far, in standard deviations. every_px: how far apart independent moves are.
+    """
+    height, width = pixels.shape[:2]
+    field = rng.normal(0, far_px, (2, height // every_px + 2, width // every_px + 2)).astype(np.float32)
+    dx, dy = (cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC) for part in field)
+    x, y = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
+    return np.asarray(cv2.remap(pixels, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _optics(ink: UInt8[np.ndarray, "H W"], rng: np.random.Generator, done: Done) -> UInt8[np.ndarray, "H W"]:

@@ -12,6 +12,31 @@ from pipelines import corpora, fonts
 from pipelines.typeset import atoms
 
 UNSPACED = ("zh", "ja")  # languages that part words by nothing
+Languages = tuple[tuple[str, float], ...]  # (language, weight)
+HALF: Languages = (("en", 0.5), ("zh", 0.5))  # half English, half Chinese, as in GOT's stage 1
+
+
+def check_languages(engine: str, languages: Languages, known: tuple[str, ...] = fonts.LANGUAGES) -> None:
+    """Raises GotError, in the engine's name, for no languages, unknown ones, or weights that are none."""
+    require(
+        bool(languages) and all(weight > 0 for _, weight in languages),
+        f"{engine}: languages is {languages}; give (language, weight) pairs with weights above 0.",
+    )
+    for language, _ in languages:
+        require(language in known, f"{engine}: language '{language}' is unknown; choose from {', '.join(known)}.")
+
+
+def draw_language(rng: np.random.Generator, languages: Languages) -> str:
+    """One of the languages by its weight; a single one costs no draw."""
+    if len(languages) == 1:
+        return languages[0][0]
+    weights = np.array([weight for _, weight in languages])
+    return languages[rng.choice(len(weights), p=weights / weights.sum())][0]
+
+
+def left_out(corpus: str, languages: Languages) -> tuple[str, ...]:
+    """Why files of an engine's corpus folder are left out, if it has one."""
+    return tuple(why for language, _ in languages if corpus for why in corpora.faults(corpus, language))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The order in which a page's blocks are read: strips from top to bottom, columns from left to right."""
+"""The order in which boxes are read: a page's by its columns (`order`), a scene's or a table's by rows (`rows`)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,25 @@ def order(boxes: Sequence[Box], gap: float) -> list[int]:
         gap: the narrowest gutter, in the boxes' unit.
     """
     return _order(list(range(len(boxes))), boxes, gap)
+
+
+def rows(boxes: Sequence[Box]) -> list[int]:
+    """Indices from top to bottom, and from left to right among those on one line.
+
+    Two boxes are on one line when their middles are nearer than half the smaller one's height (PaddleOCR's own order
+    compares tops with a fixed 10 px; sizes differ too much in scenes for that).
+    """
+    height = lambda box: (box[1] + box[3]) / 2
+    found: list[list[int]] = []
+    for i in sorted(range(len(boxes)), key=lambda i: height(boxes[i])):
+        if found:
+            last = boxes[found[-1][0]]
+            smaller = min(boxes[i][3] - boxes[i][1], last[3] - last[1])
+            if height(boxes[i]) - height(last) < smaller / 2:
+                found[-1].append(i)
+                continue
+        found.append([i])
+    return [i for row in found for i in sorted(row, key=lambda i: boxes[i][0])]
 
 
 def _order(members: list[int], boxes: Sequence[Box], gap: float) -> list[int]:

@@ -18,9 +18,9 @@ from jaxtyping import Float, UInt8
 from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import require
-from pipelines import corpora, fonts, photos
-from pipelines.paper import to_png
-from pipelines.prose import UNSPACED, Prose
+from pipelines import fonts, photos, reading_order
+from pipelines.paper import compressed, to_png
+from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, draw_language, left_out
 from pipelines.typeset import break_lines, draw_runs
 
 
@@ -42,7 +42,7 @@ class Scenes:
     split: str = "train"
     corpus: str = ""
     photographs: str = ""
-    languages: tuple[tuple[str, float], ...] = (("en", 0.5), ("zh", 0.5))
+    languages: Languages = HALF
     signs: tuple[int, int] = (1, 7)
     slices: float = 0.33
     boxes: float = 0.0
@@ -52,15 +52,12 @@ class Scenes:
         low, high = self.signs
         require(1 <= low <= high, f"scenes: signs {self.signs} must be two ascending numbers from 1 on.")
         require(self.largest_px >= 200, f"scenes: largest_px is {self.largest_px}; it must be at least 200.")
-        require(
-            bool(self.languages) and all(weight > 0 for _, weight in self.languages),
-            f"scenes: languages is {self.languages}; give (language, weight) pairs with weights above 0.",
-        )
+        check_languages("scenes", self.languages)
 
     @property
     def rejected(self) -> tuple[str, ...]:
         """Why files of the corpus folder are left out."""
-        return tuple(why for lang, _ in self.languages if self.corpus for why in corpora.faults(self.corpus, lang))
+        return left_out(self.corpus, self.languages)
 
     def example(self, seed: int, index: int) -> Example:
         """The example of this index; the same bytes in any process."""
@@ -74,25 +71,23 @@ class Scenes:
             sign = self._sign(rng, picture.shape[1], picture.shape[0])
             spot = _spot(sign.ink.shape, taken, rng)
             if spot:
-                picture = _put(picture, sign, spot, taken, rng)
+                _put(picture, sign, spot, taken, rng)
                 placed.append((spot, sign))
-        order = reading_order([_box(spot, sign) for spot, sign in placed])
+        order = reading_order.rows([_box(spot, sign) for spot, sign in placed])
         placed = [placed[i] for i in order]
-        meta: dict[str, Any] = {"engine": "scenes", "kind": "slice" if slice_ else "picture", "lines": 0}
-        meta["blocks"] = [
-            {"label": "text", "box": [int(v) for v in _box(spot, sign)], "text": sign.text} for spot, sign in placed
-        ]
         texts = [sign.text for _, sign in placed]
+        meta: dict[str, Any] = {"engine": "scenes", "kind": "slice" if slice_ else "picture"}
         meta["lines"] = sum(text.count("\n") + 1 for text in texts)
         if slice_:
             picture = _cut_out(picture, _box(*placed[0]), rng)
-            del meta["blocks"]
+        else:
+            boxes = [[int(v) for v in _box(spot, sign)] for spot, sign in placed]
+            meta["blocks"] = [{"label": "text", "box": b, "text": t} for b, t in zip(boxes, texts, strict=True)]
         picture = _seen(picture, rng)
         if not slice_ and rng.random() < self.boxes:
             height, width = picture.shape[:2]
             scale = np.array([width, height, width, height]) / 1000
-            boxes = [[int(v) for v in np.array(_box(spot, sign)) / scale] for spot, sign in placed]
-            texts = [f"{box} {text}" for box, text in zip(boxes, texts, strict=True)]
+            texts = [f"{(np.array(b['box']) / scale).astype(int).tolist()} {b['text']}" for b in meta["blocks"]]
             return Example((to_png(picture),), prompts.BOXES, "\n".join(texts), meta)
         return Example((to_png(picture),), prompts.PLAIN, "\n".join(texts), meta)
 
@@ -113,8 +108,7 @@ class Scenes:
 
     def _sign(self, rng: np.random.Generator, width: int, height: int) -> _Sign:
         """One to three short lines, bent or seen from aside, with what lies round them."""
-        weights = np.array([weight for _, weight in self.languages])
-        language = self.languages[rng.choice(len(weights), p=weights / weights.sum())][0]
+        language = draw_language(rng, self.languages)
         cuts = fonts.cuts(self.split, language)
         kind, style = cuts[rng.integers(len(cuts))]
         found = fonts.choose(self.split, kind, style, language)
@@ -128,7 +122,7 @@ class Scenes:
             words = font.shown(" ".join(words).upper()).split() or words
         lines = break_lines(words, font, max(2.0, 0.85 * width / size), spaced=spaced)[:3]
         texts = [(" " if spaced else "").join(line).strip() for line in lines]
-        return _Sign.draw(texts, font, size, rng, 0.95 * height)
+        return _Sign.draw(texts, font, size, rng, (0.95 * width, 0.95 * height))
 
 
 @dataclass(frozen=True)
@@ -143,7 +137,7 @@ class _Sign:
 
     @classmethod
     def draw(
-        cls, texts: list[str], font: fonts.Typeface, size: float, rng: np.random.Generator, most_px: float
+        cls, texts: list[str], font: fonts.Typeface, size: float, rng: np.random.Generator, most_px: tuple[float, float]
     ) -> _Sign:
         widest = max(font.width(text) for text in texts) * size
         pad, leading = size * rng.uniform(0.3, 0.7), size * rng.uniform(1.1, 1.4)
@@ -169,7 +163,7 @@ class _Sign:
         view = _view(width, height, rng)
         bounds = cv2.perspectiveTransform(_corners(width, height)[None], view)[0]
         low, high = bounds.min(0), bounds.max(0)
-        scale = min(1.0, most_px / max(1.0, float(high[1] - low[1])))
+        scale = min(1.0, *(np.array(most_px) / (high - low).clip(1)).tolist())
         move = np.array([[scale, 0, -low[0] * scale], [0, scale, -low[1] * scale], [0, 0, 1]]) @ view
         out = (max(4, int((high[0] - low[0]) * scale)), max(4, int((high[1] - low[1]) * scale)))
         ink = cv2.warpPerspective(ink, move, out, flags=cv2.INTER_LINEAR)
@@ -204,26 +198,18 @@ def _view(width: int, height: int, rng: np.random.Generator) -> Float[np.ndarray
 def _spot(shape: tuple[int, ...], taken: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
     """A free place (left, top) for a rectangle; none if ten tries find none."""
     height, width = shape
-    if height >= taken.shape[0] or width >= taken.shape[1]:
-        return None if taken.any() else (0, 0)
     for _ in range(10):
-        top, left = int(rng.integers(taken.shape[0] - height)), int(rng.integers(taken.shape[1] - width))
+        top, left = int(rng.integers(taken.shape[0] - height + 1)), int(rng.integers(taken.shape[1] - width + 1))
         if not taken[top : top + height, left : left + width].any():
             return left, top
-    return None if taken.any() else (0, 0)
+    return None
 
 
 def _put(
     picture: UInt8[np.ndarray, "H W 3"], sign: _Sign, spot: tuple[int, int], taken: np.ndarray, rng: np.random.Generator
-) -> UInt8[np.ndarray, "H W 3"]:
-    """Paints the sign in colours that stand out from what lies there."""
+) -> None:
+    """Paints the sign, in place, in colours that stand out from what lies there."""
     left, top = spot
-    height = max(picture.shape[0], top + sign.ink.shape[0])
-    width = max(picture.shape[1], left + sign.ink.shape[1])
-    if (height, width) != picture.shape[:2]:  # a text larger than its picture: the picture grows
-        picture = cv2.resize(picture, (width, height))
-        taken = np.zeros((height, width), bool)
-    picture = np.ascontiguousarray(picture)
     part = picture[top : top + sign.ink.shape[0], left : left + sign.ink.shape[1]]
     ground = part.reshape(-1, 3).mean(0)
     if sign.board is not None:
@@ -247,7 +233,6 @@ def _put(
         _blend(part, contrast, cv2.dilate(sign.ink, np.ones((2 * outline + 1,) * 2, np.uint8)), 0.9)
     _blend(part, colour, sign.ink, float(rng.uniform(0.85, 1.0)))
     taken[top : top + sign.ink.shape[0], left : left + sign.ink.shape[1]] = True
-    return picture
 
 
 def _blend(
@@ -265,26 +250,6 @@ def _box(spot: tuple[int, int], sign: _Sign) -> tuple[int, int, int, int]:
     return spot[0] + left, spot[1] + top, spot[0] + left + width, spot[1] + top + height
 
 
-def reading_order(boxes: list[tuple[int, int, int, int]]) -> list[int]:
-    """Indices from top to bottom, and from left to right among those on one line.
-
-    Two boxes are on one line when their middles are nearer than half the smaller one's height (PaddleOCR's own order
-    compares tops with a fixed 10 px; sizes differ too much in scenes for that).
-    """
-    order = sorted(range(len(boxes)), key=lambda i: (boxes[i][1] + boxes[i][3]) / 2)
-    rows: list[list[int]] = []
-    for i in order:
-        if rows:
-            last = boxes[rows[-1][0]]
-            middle, other = (boxes[i][1] + boxes[i][3]) / 2, (last[1] + last[3]) / 2
-            smaller = min(boxes[i][3] - boxes[i][1], last[3] - last[1])
-            if middle - other < smaller / 2:
-                rows[-1].append(i)
-                continue
-        rows.append([i])
-    return [i for row in rows for i in sorted(row, key=lambda i: boxes[i][0])]
-
-
 def _cut_out(
     picture: UInt8[np.ndarray, "H W 3"], box: tuple[int, int, int, int], rng: np.random.Generator
 ) -> UInt8[np.ndarray, "h w 3"]:
@@ -298,8 +263,4 @@ def _seen(picture: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> UInt
     """What a camera adds: blur, noise, compression."""
     if rng.random() < 0.3:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.1))
-    if rng.random() < 0.4:
-        quality = int(rng.integers(35, 92))
-        packed = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        picture = cv2.imdecode(packed, cv2.IMREAD_COLOR)  # type: ignore[assignment]
-    return picture
+    return compressed(picture, rng, {})

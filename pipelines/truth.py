@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from got_jax.errors import require
 from got_jax.metrics import character_error_rate
-from pipelines import layouts, readers
+from pipelines import layouts, readers, reading_order
 from pipelines.documents import Documents
-from pipelines.scenes import reading_order
 
 SAME = str.maketrans(
     {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "•": "*", "…": "...", "″": '"', "­": "-"}
@@ -73,7 +72,7 @@ def _read(pixels: UInt8[np.ndarray, "H W 3"], language: str, reader: str, block:
         return "\n".join(readers.tesseract(pixels, language, block))
     found = readers.rapidocr(pixels)
     if block and pixels.shape[1] > pixels.shape[0] / 2:  # rows of a table, not columns of text
-        found = [found[i] for i in reading_order([tuple(map(int, line.box)) for line in found])]  # type: ignore[misc]
+        found = [found[i] for i in reading_order.rows([line.box for line in found])]
     return "\n".join(line.text for line in found)
 
 

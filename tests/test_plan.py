@@ -10,11 +10,11 @@ import jax
 import pytest
 from test_train import ROOT, run_config
 
-from got_jax.config import got_580m
+from got_jax.config import got_580m, override
 from got_jax.errors import GotError
 from got_jax.models.got import abstract_params
 from got_jax.sharding import MeshConfig
-from got_jax.train.config import load_config, override
+from got_jax.train.config import load_config
 from got_jax.train.flops import chip_of, decoder_flops, encoder_flops
 from got_jax.train.plan import make_plan, mesh_config
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from conftest import NANO, tiny_config
 
+from got_jax.config import override
 from got_jax.errors import GotError
 from got_jax.models.got import abstract_params, init_params
 from got_jax.train.checkpoints import read_weights
-from got_jax.train.config import DataConfig, TrainConfig, load_config, override
+from got_jax.train.config import DataConfig, TrainConfig, load_config
 from got_jax.train.loop import train
 from got_jax.train.losses import token_loss
 from got_jax.train.optimizer import OptimizerConfig, decays, make_optimizer, schedule

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from pipelines import __main__ as cli
 from pipelines import build, engines, inspection
 from pipelines.documents import Documents
 
-ENGINE = engines.make("slices", {"languages": '[["en", 1.0]]', "max_lines": "2"})
+ENGINE: Any = engines.make("slices", {"languages": '[["en", 1.0]]', "max_lines": "2"})
 ROOT = Path(__file__).parents[2]
 
 
@@ -130,6 +131,10 @@ def test_failed_examples_are_named_and_the_others_are_written(tmp_path, monkeypa
         "example (faulty, seed 5, index 8): no paper.",
     ]
     assert len(Shards(str(tmp_path / "a"))) == 18
+    monkeypatch.setattr(inspection, "remake", lambda name, described: Faulty())
+    assert inspection.check(tmp_path / "a", remade=18) == [], "the others stand at their place"
+    monkeypatch.setattr(inspection, "remake", lambda name, described: dataclasses.replace(ENGINE, max_lines=3))
+    assert len(inspection.check(tmp_path / "a", remade=18)) > 5
     with pytest.raises(GotError, match="examples of shard 0 failed, the last: example .faulty, seed 5, index"):
         build.build(plan(tmp_path / "b", name="faulty", engine=Faulty(tuple(range(20))), shards=2), 1, [])
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from got_jax import prompts
 from got_jax.errors import GotError
-from pipelines import contact, engines, photos, reading_order, scenes
+from pipelines import contact, engines, photos, reading_order
 from pipelines.hands import Hands
 from pipelines.scenes import Scenes
 
@@ -90,7 +90,7 @@ def test_hands_write_what_the_label_says_on_pages_of_six_to_eight_lines():
         assert width >= engine.page_px
         assert height > 200
     cases: tuple[tuple[dict[str, Any], str], ...] = (
-        ({"languages": (("ja", 1.0),)}, "no hand writes 'ja'"),
+        ({"languages": (("ja", 1.0),)}, "language 'ja' is unknown"),
         ({"folder": "x"}, "folder and format together"),
         ({"folder": "x", "format": "y"}, "format 'y' is unknown"),
         ({"lines": (3, 2)}, "two ascending numbers"),
@@ -115,13 +115,13 @@ def test_scene_answers_go_from_top_to_bottom_and_boxes_hold_the_ink():
         spelt = [int(first[0] / width * 1000), int(first[1] / height * 1000)]
         assert example.text.startswith(f"[{spelt[0]}, {spelt[1]}, ")
         assert [block["text"] for block in blocks] == [
-            blocks[i]["text"] for i in scenes.reading_order([tuple(b["box"]) for b in blocks])
+            blocks[i]["text"] for i in reading_order.rows([tuple(b["box"]) for b in blocks])
         ]
 
 
 def test_the_scene_order_reads_a_row_from_left_to_right():
     boxes = [(200, 12, 260, 40), (10, 10, 100, 42), (10, 80, 90, 100), (150, 5, 190, 45)]
-    assert scenes.reading_order(boxes) == [1, 3, 0, 2]
+    assert reading_order.rows(boxes) == [1, 3, 0, 2]
 
 
 def test_photographs_of_a_folder_are_used_and_a_broken_one_is_named(tmp_path):

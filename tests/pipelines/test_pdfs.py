@@ -74,11 +74,7 @@ def test_ligatures_are_spelt_out_and_soft_hyphens_show(tmp_path):
     writer.write_text(page)
     document.save(tmp_path / "a.pdf")
     text = Pdfs(str(tmp_path)).example(0, 0).text
-    assert text in (
-        "The office of the floor, a long compo-\nsition of words of every kind.",
-        "The of·ce of the ·oor, a long compo-\nsition of words of every kind.",  # a font without the ligatures
-    )
-    assert "\ufb01" not in text
+    assert text == "The office of the floor, a long compo-\nsition of words of every kind."
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])

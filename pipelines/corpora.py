@@ -176,7 +176,7 @@ def _file_paragraphs(path: Path) -> list[str]:
     if path.suffix.lower() == ".txt":
         return re.split(r"\n\s*\n", text)
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 value = json.loads(line)

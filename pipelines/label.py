@@ -20,6 +20,7 @@ from got_jax import prompts
 from got_jax.errors import GotError, require
 from got_jax.images import decode
 from pipelines import readers
+from pipelines.paper import to_png
 from pipelines.photos import SUFFIXES
 
 LEAST_SLICE_PX = 8
@@ -56,26 +57,28 @@ def label(folder: Path, out: Path, confidence: float = 0.9) -> dict[str, int]:
                     bad.flush()
     except OSError as err:
         raise GotError(f"{out} cannot be written ({err.strerror}); free space or choose another --out.") from None
-    counts = {"pages": 0, "slices": 0, "skipped": len(skipped.read_text(encoding="utf-8").splitlines())}
-    for line in labels.read_text(encoding="utf-8").splitlines():
+    counts = {"pages": 0, "slices": 0, "skipped": len(_lines(skipped))}
+    for line in _lines(labels):
         counts["slices" if json.loads(line)["image"].startswith("slices/") else "pages"] += 1
     return counts
 
 
 def _done(labels: Path, skipped: Path) -> set[str]:
     """Pictures that an earlier run finished. Slices of an unfinished one are taken out of the labels."""
-    done = (
-        {line.split("\t")[0] for line in skipped.read_text(encoding="utf-8").splitlines()}
-        if skipped.exists()
-        else set()
-    )
-    if not labels.exists():
-        return done
-    rows = [json.loads(line) for line in labels.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    done = {line.split("\t")[0] for line in _lines(skipped)}
+    rows = [json.loads(line) for line in _lines(labels) if line.endswith("}")]
     done |= {row["image"] for row in rows if not row["image"].startswith("slices/")}
     whole = [row for row in rows if row.get("picture", row["image"]) in done]
-    labels.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in whole), encoding="utf-8")
+    unfinished = labels.with_suffix(".unfinished")
+    unfinished.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in whole), encoding="utf-8")
+    unfinished.replace(labels)
     return done
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file, none if it does not exist. Only a line feed ends one: texts may hold U+2028."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [line for line in text.split("\n") if line]
 
 
 def _rows(path: Path, out: Path, confidence: float) -> tuple[list[dict[str, Any]], str]:
@@ -91,7 +94,8 @@ def _rows(path: Path, out: Path, confidence: float) -> tuple[list[dict[str, Any]
         if line.confidence >= confidence and line.text.strip():
             slice_ = f"slices/{path.stem}-{zlib.crc32(name.encode()):08x}-{number:03}.png"
             cut = straightened(pixels, line.corners)
-            if min(cut.shape[:2]) >= LEAST_SLICE_PX and cv2.imwrite(str(out / slice_), cut[..., ::-1]):
+            if min(cut.shape[:2]) >= LEAST_SLICE_PX:
+                (out / slice_).write_bytes(to_png(cut))
                 score = round(line.confidence, 4)
                 rows.append(
                     {"image": slice_, "prompt": prompts.PLAIN, "text": line.text, "score": score, "picture": name}

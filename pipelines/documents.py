@@ -104,7 +104,7 @@ class Documents:
             font, width, height, rules = sheet.body, sheet.width_px, sheet.height_px, sheet.rules
             meta |= {"blocks": sheet.boxes(), "size_px": round(sheet.size_px, 1)}
         else:
-            font = self._font(rng, language)
+            font = draw_font(rng, self.split, language)
             down = language in UNSPACED and rng.random() < 0.12
             lines, width, height = (self._columns if down else self._slice)(rng, font, kind, language)
         meta |= {"font": font.face.name, "lines": len(lines)}
@@ -118,14 +118,6 @@ class Documents:
             pixels = plain(ink)
         letters = place_letters(lines, width, height, meta.get("effects", {}).get("skew_degrees", 0.0))
         return Example((to_png(pixels),), prompts.PLAIN, "\n".join(line.text for line in lines), meta, letters)
-
-    def _font(
-        self, rng: np.random.Generator, language: str, kinds: Sequence[str] = tuple(KINDS), style: str = ""
-    ) -> fonts.Typeface:
-        """A font of the set for a language: kinds and styles by their shares among those that there are."""
-        kind, style = _cut(rng, fonts.cuts(self.split, language), kinds, style)
-        found = fonts.choose(self.split, kind, style, language)
-        return fonts.typeface(found[rng.integers(len(found))])
 
     def _paragraphs(self, rng: np.random.Generator, font: fonts.Typeface, language: str) -> Iterator[list[str]]:
         return Prose(self.split, self.corpus, self.mixed).paragraphs(rng, font, language)
@@ -144,8 +136,8 @@ class Documents:
             chars, kinds = float(rng.uniform(70, 100)), ("mono",)
         elif layout == "newspaper":
             chars = float(rng.uniform(85, 105))
-        body = self._font(rng, language, kinds, "normal")
-        head = body if rng.random() < 0.4 else self._font(rng, language, kinds, "bold")
+        body = draw_font(rng, self.split, language, kinds, "normal")
+        head = body if rng.random() < 0.4 else draw_font(rng, self.split, language, kinds, "bold")
         average = 0.62 if language in UNSPACED else body.width(string.ascii_lowercase) / 26
         size = max(width / chars / average, 9.0 if language not in (*UNSPACED, "ko") else 12.0)
         if layout == "listing":
@@ -231,6 +223,15 @@ class Documents:
             lines = [shifted(line, dx, dy) for line in lines]
             width, height = width + wider, height + taller
         return lines, round(width), round(height)
+
+
+def draw_font(
+    rng: np.random.Generator, split: str, language: str, kinds: Sequence[str] = tuple(KINDS), style: str = ""
+) -> fonts.Typeface:
+    """A font of a split for a language: kinds and styles by their shares among those that there are."""
+    kind, style = _cut(rng, fonts.cuts(split, language), kinds, style)
+    found = fonts.choose(split, kind, style, language)
+    return fonts.typeface(found[rng.integers(len(found))])
 
 
 def _cut(

@@ -245,9 +245,7 @@ def _run(text, font: Typeface, characters: str, part: int, matrix) -> None:
 
 
 def _show(text, line: Line, word: str, x: float, y: float) -> None:  # text: mupdf.FzText
-    """Adds a run to MuPDF's text, file by file of its face."""
-    from pymupdf import mupdf
-
+    """Adds a run of a line to MuPDF's text."""
     font, size = typeface(line.face), line.size_px
     across, down = (size, 0.0), (0.0, -size)  # of a unit of the font, in pixels
     if line.vertical:
@@ -258,8 +256,30 @@ def _show(text, line: Line, word: str, x: float, y: float) -> None:  # text: mup
             x, y = x + 0.55 * size, y + 0.35 * size
         else:
             y += 0.88 * size
-    for part, run in itertools.groupby(word, font.part.__getitem__):
-        characters = "".join(run)
-        _run(text, font, characters, part, mupdf.FzMatrix(*across, *down, x, y))
+    show_run(text, font, word, size, x, y, (*across, *down))
+
+
+def show_run(
+    text,  # mupdf.FzText
+    font: Typeface,
+    run: str,
+    size_px: float,
+    x_px: float,
+    y_px: float,
+    lead: tuple[float, float, float, float] = (),  # type: ignore[assignment]
+) -> float:
+    """Adds a run to MuPDF's text, file by file of its face, and returns where the next would begin.
+
+    Args:
+        lead: where one em to the right and one em up lead, in pixels to the right and down; upright by default.
+    """
+    from pymupdf import mupdf
+
+    lead = lead or (size_px, 0.0, 0.0, -size_px)
+    x, y = x_px, y_px
+    for part, piece in itertools.groupby(run, font.part.__getitem__):
+        characters = "".join(piece)
+        _run(text, font, characters, part, mupdf.FzMatrix(*lead, x, y))
         advance = font.width(characters)
-        x, y = x + advance * across[0], y + advance * across[1]
+        x, y = x + advance * lead[0], y + advance * lead[1]
+    return x

@@ -1,0 +1,1 @@
+"""Renderers that the engines drive: each starts once and draws many."""

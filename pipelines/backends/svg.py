@@ -1,0 +1,574 @@
+"""Draws the SVG that MathJax, ECharts, Verovio and SmilesDrawer write: their subset of the language, with our fonts.
+
+MuPDF's own SVG reader misplaces nested <svg> elements and centred text; resvg takes longer than the renderer before
+it and reads the machine's fonts. Here an SVG becomes a list of marks (`parse`), which MuPDF's rasteriser fills and
+strokes (`cover`, `paint`). Scripts, images, links and style sheets are never followed.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from jaxtyping import UInt8
+
+from got_jax.errors import GotError, require
+from pipelines.fonts import Typeface
+from pipelines.typeset import show_run
+
+Matrix = tuple[float, float, float, float, float, float]
+Colour = tuple[float, float, float]
+UNIT: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+NAMED = {"black": "#000000", "white": "#ffffff", "red": "#ff0000", "grey": "#808080", "gray": "#808080"}
+IGNORED = {"desc", "defs", "style", "script", "image", "foreignObject", "title", "mask", "linearGradient", "metadata"}
+
+
+@dataclass(frozen=True)
+class Style:
+    """What children inherit; a colour of None draws nothing."""
+
+    fill: Colour | None = (0.0, 0.0, 0.0)
+    stroke: Colour | None = None
+    fill_opacity: float = 1.0
+    stroke_opacity: float = 1.0
+    width: float = 1.0
+    cap: str = "butt"
+    join: str = "miter"
+    dash: tuple[float, ...] = ()
+    even_odd: bool = False
+    size: float = 16.0
+    bold: bool = False
+    italic: bool = False
+    anchor: str = "start"
+    baseline: str = ""
+    color: Colour = (0.0, 0.0, 0.0)
+
+
+Run = tuple[str, float, float]  # characters; their size and how far they are raised, in sizes of the text
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A path or a run of text with its place, style and the clips that hold it in."""
+
+    style: Style
+    matrix: Matrix
+    clips: tuple[tuple[str, Matrix], ...]
+    path: str = ""
+    runs: tuple[Run, ...] = ()
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A parsed SVG: its size and its marks, bottom first. `base` is how far below its top the baseline lies."""
+
+    width: float
+    height: float
+    marks: tuple[Mark, ...] = field(repr=False)
+    base: float = 0.0
+
+
+def multiply(outer: Matrix, inner: Matrix) -> Matrix:
+    """The matrix that applies `inner` first."""
+    a, b, c, d, e, f = inner
+    A, B, C, D, E, F = outer
+    return A * a + C * b, B * a + D * b, A * c + C * d, B * c + D * d, A * e + C * f + E, B * e + D * f + F
+
+
+def parse(svg: str, ex: float = 8.0) -> Drawing:
+    """Reads an SVG. `ex` is the length of that unit in pixels (MathJax's sizes are in it).
+
+    Raises:
+        GotError: for what is no SVG.
+    """
+    require("<!DOCTYPE" not in svg and "<!ENTITY" not in svg, "an SVG with entities is not read; remove its DOCTYPE.")
+    try:
+        root = ElementTree.fromstring(svg)
+    except ElementTree.ParseError as err:
+        raise GotError(f"the SVG is not well formed ({err}).") from None
+    require(_tag(root) == "svg", f"the picture is a <{_tag(root)}>, not an <svg>.")
+    box = [float(v) for v in NUMBER.findall(root.get("viewBox", ""))]
+    css = _css(root.get("style", ""))
+    width = _length(css.get("width") or root.get("width", ""), box[2] if box else 100.0, ex)
+    height = _length(css.get("height") or root.get("height", ""), box[3] if box else 100.0, ex)
+    matrix = UNIT
+    if len(box) == 4 and box[2] and box[3]:
+        matrix = (width / box[2], 0.0, 0.0, height / box[3], -box[0] * width / box[2], -box[1] * height / box[3])
+    walker = _Walker({e.get("id", ""): e for e in root.iter() if e.get("id")}, (width, height))
+    style = _styled(Style(), root)
+    walker.outlined = any(_tag(e) == "style" and "path" in (e.text or "") and "{stroke:" in e.text for e in root.iter())  # type: ignore[operator]
+    walker.children(root, style, matrix, (), 0)
+    depth = NUMBER.search(css.get("vertical-align", ""))
+    return Drawing(width, height, tuple(walker.marks), height + float(depth[0]) * ex if depth else height)
+
+
+class _Walker:
+    """Flattens a tree of elements into marks."""
+
+    def __init__(self, named: dict[str, ElementTree.Element], size: tuple[float, float]) -> None:
+        self.named, self.size = named, size
+        self.marks: list[Mark] = []
+        self.outlined = False  # Verovio's style sheet strokes every shape
+
+    def children(self, element: Any, style: Style, matrix: Matrix, clips: tuple, depth: int) -> None:
+        require(depth < 60, "the SVG is nested too deeply.")
+        for child in element:
+            self.element(child, style, matrix, clips, depth + 1)
+
+    def element(self, element: Any, style: Style, matrix: Matrix, clips: tuple, depth: int) -> None:
+        tag = _tag(element)
+        if _hidden(element):
+            return
+        style = _styled(style, element)
+        get = lambda name, default=0.0: _length(element.get(name, ""), default)
+        if transform := element.get("transform"):
+            matrix = multiply(matrix, _transform(transform))
+        if clip := element.get("clip-path"):
+            found = self.named.get(_reference(clip))
+            for child in found if found is not None else ():
+                clips = (*clips, (_outline(child), matrix))
+        if tag in ("g", "a"):
+            names = element.get("class", "").split()
+            if self.outlined and {"tempo", "reh", "fing", "ending"} & set(names):
+                style = replace(style, bold=True)
+            self.children(element, style, matrix, clips, depth)
+            found = self.named.get(_reference(element.get("mask", "")))
+            for child in found if found is not None else ():  # what a mask hides: paper is laid over it
+                if child.get("fill") == "black":
+                    erased = replace(style, fill=None, stroke=None, join="erase")
+                    self.marks.append(Mark(erased, matrix, clips, path=_outline(child)))
+        elif tag == "svg":
+            x, y, width, height = get("x"), get("y"), get("width"), get("height")
+            outline = f"M{x} {y}h{width}v{height}h{-width}Z"
+            if width and height:
+                clips = (*clips, (outline, matrix))
+            matrix = multiply(matrix, (1, 0, 0, 1, x, y))
+            box = [float(v) for v in NUMBER.findall(element.get("viewBox", ""))]
+            if len(box) == 4 and box[2] and box[3]:  # without a size of its own it fills the picture
+                xs, ys = (width or self.size[0]) / box[2], (height or self.size[1]) / box[3]
+                if element.get("preserveAspectRatio") != "none":
+                    xs = ys = min(xs, ys)
+                matrix = multiply(matrix, (xs, 0, 0, ys, -box[0] * xs, -box[1] * ys))
+            self.children(element, style, matrix, clips, depth)
+        elif tag == "use":
+            name = next((v for k, v in element.attrib.items() if k.endswith("href")), "")
+            found = self.named.get(name.lstrip("#"))
+            if found is not None:
+                self.element(found, style, multiply(matrix, (1, 0, 0, 1, get("x"), get("y"))), clips, depth + 1)
+        elif tag == "symbol":
+            self.children(element, style, matrix, clips, depth)
+        elif tag == "text":
+            self.text(element, style, multiply(matrix, (1, 0, 0, 1, get("x"), get("y"))), clips)
+        elif path := _outline(element):
+            if self.outlined and "stroke" not in element.attrib:
+                style = replace(style, stroke=style.color)
+            self.marks.append(Mark(style, matrix, clips, path=path))
+
+    def text(self, element: Any, style: Style, matrix: Matrix, clips: tuple) -> None:
+        """The runs of a text on one line; what is marked as a sub- or superscript is small and moved."""
+        backwards = style.anchor == "end" and _css(element.get("style", "")).get("direction") == "rtl"
+
+        def gather(node: Any, size: float, raised: float) -> list[Run]:
+            shift = {"super": 0.35, "sub": -0.2}.get(node.get("baseline-shift", ""), 0.0)
+            size, raised = (size * 0.65, raised + shift) if shift else (size, raised)
+            runs = [(node.text, size, raised)] if node.text and node.text.strip() else []
+            for child in node:
+                runs += gather(child, size, raised)
+                if child.tail and child.tail.strip():
+                    runs.append((child.tail, size, raised))
+            return runs
+
+        parts = [gather(child, 1.0, 0.0) for child in element] if backwards else []
+        if backwards:
+            ordered = [
+                part if "plaintext" in child.get("style", "") else part[::-1]
+                for child, part in zip(element, parts, strict=True)
+            ]
+            runs = [run for part in ordered[::-1] for run in part]
+        else:
+            runs = gather(element, 1.0, 0.0)
+        if runs:
+            for child in element:  # ECharts and Verovio style a text's only part in a tspan
+                style = _styled(style, child)
+            if self.outlined:
+                style = replace(style, stroke=None)
+            self.marks.append(Mark(style, matrix, clips, runs=tuple(runs)))
+
+
+def _hidden(element: Any) -> bool:
+    names = element.get("class", "").split()
+    return (
+        _tag(element) in IGNORED
+        or bool({"placeholder", "debug"} & set(names))
+        or element.get("visibility") == "hidden"
+        or element.get("display") == "none"
+    )
+
+
+def _reference(text: str) -> str:
+    """The id in url(#id)."""
+    found = re.search(r"#([^'\")]+)", text)
+    return found[1] if found else ""
+
+
+def _tag(element: Any) -> str:
+    return str(element.tag).rsplit("}", 1)[-1]
+
+
+def _length(text: str, default: float, ex: float = 8.0) -> float:
+    found = NUMBER.match(text.strip())
+    if not found:
+        return default
+    unit = text.strip()[found.end() :]
+    return float(found[0]) * {"ex": ex, "em": 2 * ex, "pt": 4 / 3}.get(unit, 1.0) if unit != "%" else default
+
+
+def _css(text: str) -> dict[str, str]:
+    pairs = (part.split(":", 1) for part in text.split(";") if ":" in part)
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+@functools.lru_cache(maxsize=1024)
+def _colour(text: str, current: Colour) -> tuple[Colour | None, float]:
+    text = NAMED.get(text, text)
+    if text.startswith("#"):
+        digits = text[1:] if len(text) == 7 else "".join(2 * ch for ch in text[1:4])
+        return tuple(int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)), 1.0  # type: ignore[return-value]
+    if text.startswith("rgb"):
+        values = [float(v) for v in NUMBER.findall(text)]
+        return tuple(v / 255 for v in values[:3]), values[3] if len(values) > 3 else 1.0  # type: ignore[return-value]
+    if text in ("none", "transparent"):
+        return None, 1.0
+    return current, 1.0  # currentColor, and gradients, which only SmilesDrawer uses: from the colour to itself
+
+
+def _styled(style: Style, element: Any) -> Style:
+    values = {k: v for k, v in element.attrib.items() if k not in ("d", "id", "class", "transform")}
+    if "style" in values:
+        values |= _css(values.pop("style"))
+    if not values:
+        return style
+    changes: dict[str, Any] = {}
+    if "color" in values:
+        changes["color"] = _colour(values["color"], style.color)[0] or style.color
+    current = changes.get("color", style.color)
+    for name in ("fill", "stroke"):
+        if name in values:
+            changes[name], alpha = _colour(values[name], current)
+            changes[f"{name}_opacity"] = alpha
+        if f"{name}-opacity" in values:
+            changes[f"{name}_opacity"] = float(values[f"{name}-opacity"])
+    if "opacity" in values:
+        part = float(values["opacity"])
+        for name in ("fill_opacity", "stroke_opacity"):
+            changes[name] = changes.get(name, getattr(style, name)) * part
+    if "stroke-width" in values:
+        changes["width"] = _length(values["stroke-width"], 1.0)
+    names = {"stroke-linecap": "cap", "stroke-linejoin": "join", "text-anchor": "anchor"}
+    changes |= {mine: values[theirs] for theirs, mine in names.items() if theirs in values}
+    if "stroke-dasharray" in values:
+        changes["dash"] = tuple(float(v) for v in NUMBER.findall(values["stroke-dasharray"]))
+    if "fill-rule" in values:
+        changes["even_odd"] = values["fill-rule"] == "evenodd"
+    if "dominant-baseline" in values:
+        changes["baseline"] = values["dominant-baseline"]
+    if "font-size" in values:
+        changes["size"] = _length(values["font-size"], style.size)
+    if "font-weight" in values:
+        changes["bold"] = values["font-weight"] in ("bold", "600", "700", "bolder")
+    if "font-style" in values:
+        changes["italic"] = values["font-style"] in ("italic", "oblique")
+    if values.get("direction") == "rtl":  # SmilesDrawer's labels that end at their atom
+        changes["anchor"] = "end"
+    return replace(style, **changes) if changes else style
+
+
+def _transform(text: str) -> Matrix:
+    matrix = UNIT
+    for name, inside in re.findall(r"(\w+)\s*\(([^)]*)\)", text):
+        v = [float(n) for n in NUMBER.findall(inside)]
+        if name == "translate":
+            step: Matrix = (1, 0, 0, 1, v[0], v[1] if len(v) > 1 else 0.0)
+        elif name == "scale":
+            step = (v[0], 0, 0, v[1] if len(v) > 1 else v[0], 0, 0)
+        elif name == "rotate":
+            cos, sin = math.cos(math.radians(v[0])), math.sin(math.radians(v[0]))
+            x, y = (v[1], v[2]) if len(v) > 2 else (0.0, 0.0)
+            step = (cos, sin, -sin, cos, x - cos * x + sin * y, y - sin * x - cos * y)
+        elif name == "matrix":
+            step = (v[0], v[1], v[2], v[3], v[4], v[5])
+        else:
+            continue
+        matrix = multiply(matrix, step)
+    return matrix
+
+
+def _outline(element: Any) -> str:
+    """The path of a shape; nothing for an element that is none."""
+    tag = _tag(element)
+    if tag == "path":
+        return element.get("d", "")
+    if tag in ("polygon", "polyline"):
+        return "M" + element.get("points", "") + ("Z" if tag == "polygon" else "")
+    get = lambda name: _length(element.get(name, ""), 0.0)
+    if tag == "rect":
+        x, y, w, h = get("x"), get("y"), get("width"), get("height")
+        return f"M{x} {y}h{w}v{h}h{-w}Z"
+    if tag == "line":
+        return f"M{get('x1')} {get('y1')}L{get('x2')} {get('y2')}"
+    if tag in ("circle", "ellipse"):
+        rx, ry = (get("r"), get("r")) if tag == "circle" else (get("rx"), get("ry"))
+        x, y = get("cx"), get("cy")
+        return f"M{x - rx} {y}a{rx} {ry} 0 1 0 {2 * rx} 0a{rx} {ry} 0 1 0 {-2 * rx} 0Z"
+    return ""
+
+
+PARTS = re.compile(r"([MmLlHhVvCcSsQqTtAaZz])|([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
+TAKES = {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "S": 4, "Q": 4, "T": 2, "A": 7}
+
+
+@functools.lru_cache(maxsize=4096)
+def _path(data: str):  # mupdf.FzPath
+    """A path of MuPDF; glyphs come again and again."""
+    from pymupdf import mupdf
+
+    path = mupdf.FzPath()
+    x = y = left = top = 0.0
+    bend: tuple[float, float] | None = None  # the last curve's control point
+    last, values = "", []
+    steps: list[tuple[str, list[float]]] = []
+    for letter, number in PARTS.findall(data):
+        if letter:
+            if letter in "Zz":
+                steps.append(("Z", []))
+            last, values = letter, []
+            continue
+        values.append(float(number))
+        if last and last not in "Zz" and len(values) == TAKES[last.upper()]:
+            steps.append((last, values))
+            last, values = {"M": "L", "m": "l"}.get(last, last), []
+    for name, v in steps:
+        upper, ox, oy = name.upper(), *((x, y) if name.islower() else (0.0, 0.0))
+        kept, bend = bend, None
+        if upper == "Z":
+            mupdf.fz_closepath(path)
+            x, y = left, top
+            continue
+        if upper == "H":
+            x = v[0] + ox
+        elif upper == "V":
+            y = v[0] + oy
+        elif upper == "A":
+            _arc(path, x, y, v[0], v[1], v[2], v[3], v[4], v[5] + ox, v[6] + oy)
+            x, y = v[5] + ox, v[6] + oy
+            continue
+        else:
+            points = [(v[i] + ox, v[i + 1] + oy) for i in range(0, len(v), 2)]
+            if upper in "ST":
+                points.insert(0, (2 * x - kept[0], 2 * y - kept[1]) if kept else (x, y))
+            if upper in "CSQT":
+                bend = points[-2]
+                if upper in "CS":
+                    mupdf.fz_curveto(path, *points[0], *points[1], *points[2])
+                else:
+                    mupdf.fz_quadto(path, *points[0], *points[1])
+            x, y = points[-1]
+            if upper == "M":
+                left, top = x, y
+                mupdf.fz_moveto(path, x, y)
+        if upper in "LHV":
+            mupdf.fz_lineto(path, x, y)
+    return path
+
+
+def _arc(
+    path: Any, x: float, y: float, rx: float, ry: float, turn: float, large: float, sweep: float, to_x: float, to_y: float
+) -> None:
+    """An elliptical arc as cubic curves (SVG 1.1, appendix F.6)."""
+    from pymupdf import mupdf
+
+    rx, ry = abs(rx), abs(ry)
+    if not rx or not ry or (x, y) == (to_x, to_y):
+        mupdf.fz_lineto(path, to_x, to_y)
+        return
+    cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+    dx, dy = (x - to_x) / 2, (y - to_y) / 2
+    px, py = cos * dx + sin * dy, -sin * dx + cos * dy
+    grow = (px / rx) ** 2 + (py / ry) ** 2
+    if grow > 1:
+        rx, ry = rx * math.sqrt(grow), ry * math.sqrt(grow)
+    under = (rx * ry) ** 2 - (rx * py) ** 2 - (ry * px) ** 2
+    root = math.sqrt(max(0.0, under / ((rx * py) ** 2 + (ry * px) ** 2))) * (-1 if bool(large) == bool(sweep) else 1)
+    cx, cy = root * rx * py / ry, -root * ry * px / rx
+    start = math.atan2((py - cy) / ry, (px - cx) / rx)
+    span = math.atan2((-py - cy) / ry, (-px - cx) / rx) - start
+    if sweep and span < 0:
+        span += 2 * math.pi
+    elif not sweep and span > 0:
+        span -= 2 * math.pi
+    mx, my = cos * cx - sin * cy + (x + to_x) / 2, sin * cx + cos * cy + (y + to_y) / 2
+    parts = max(1, math.ceil(abs(span) / (math.pi / 2) - 1e-9))
+    step = span / parts
+    pull = 4 / 3 * math.tan(step / 4)
+    at = lambda u, v: (mx + cos * rx * u - sin * ry * v, my + sin * rx * u + cos * ry * v)
+    for i in range(parts):
+        a, b = start + i * step, start + (i + 1) * step
+        mupdf.fz_curveto(
+            path,
+            *at(math.cos(a) - pull * math.sin(a), math.sin(a) + pull * math.cos(a)),
+            *at(math.cos(b) + pull * math.sin(b), math.sin(b) - pull * math.cos(b)),
+            *at(math.cos(b), math.sin(b)),
+        )
+
+
+CAPS = {"butt": 0, "round": 1, "square": 2}
+JOINS = {"miter": 0, "round": 1, "bevel": 2}
+
+
+def _draw(
+    device: Any,
+    space: Any,
+    drawing: Drawing,
+    matrix: Matrix,
+    fonts: Sequence[Typeface],
+    black: bool,
+    paper: Colour = (1.0, 1.0, 1.0),
+) -> None:
+    """Sends a drawing's marks to a device. `black`: every colour is, so that only coverage counts."""
+    from pymupdf import mupdf
+
+    params = mupdf.FzColorParams()
+    for mark in drawing.marks:
+        style = mark.style
+        ctm = mupdf.FzMatrix(*multiply(matrix, mark.matrix))
+        for outline, place in mark.clips:
+            where = mupdf.FzMatrix(*multiply(matrix, place))
+            mupdf.fz_clip_path(device, _path(outline), 0, where, mupdf.FzRect(mupdf.FzRect.Fixed_INFINITE))
+        fill = (0.0,) if black and style.fill else style.fill
+        if mark.runs:
+            text = _text(mark, fonts)
+            if style.stroke and style.width and not black:
+                lines = _stroke(style)
+                mupdf.fz_stroke_text(
+                    device, text, lines, ctm, space, _ink(style.stroke), style.stroke_opacity, params
+                )
+            if fill:
+                mupdf.fz_fill_text(device, text, ctm, space, list(fill), style.fill_opacity, params)
+        else:
+            path = _path(mark.path)
+            if style.join == "erase" and not black:
+                mupdf.fz_fill_path(device, path, 0, ctm, space, _ink(paper), 1.0, params)
+            if fill and style.fill_opacity:
+                even_odd = int(style.even_odd)
+                mupdf.fz_fill_path(device, path, even_odd, ctm, space, _ink(fill), style.fill_opacity, params)
+            if style.stroke and style.width and style.stroke_opacity:
+                colour = _ink((0.0,) if black else style.stroke)
+                mupdf.fz_stroke_path(device, path, _stroke(style), ctm, space, colour, style.stroke_opacity, params)
+        for _ in mark.clips:
+            mupdf.fz_pop_clip(device)
+
+
+def _stroke(style: Style):  # mupdf.FzStrokeState
+    from pymupdf import mupdf
+
+    dash = style.dash if any(style.dash) else ()
+    state = mupdf.fz_new_stroke_state_with_dash_len(len(dash)) if dash else mupdf.fz_new_stroke_state()
+    for i, length in enumerate(dash):
+        mupdf.floats_setitem(state.m_internal.dash_list, i, length)
+    state.m_internal.linewidth = style.width
+    state.m_internal.start_cap = state.m_internal.end_cap = state.m_internal.dash_cap = CAPS.get(style.cap, 0)
+    state.m_internal.linejoin = JOINS.get(style.join, 0)
+    return state
+
+
+@functools.lru_cache(maxsize=1024)
+def _ink(colour: Colour | tuple[float]):  # float*
+    """A colour as MuPDF's binding takes it; kept, since nothing frees it."""
+    from pymupdf import mupdf
+
+    values = mupdf.new_floats(len(colour))
+    for i, value in enumerate(colour):
+        mupdf.floats_setitem(values, i, value)
+    return values
+
+
+def _text(mark: Mark, fonts: Sequence[Typeface]):  # mupdf.FzText
+    """A run in the first font that shows it all, or character by character in whatever font does."""
+    from pymupdf import mupdf
+
+    style, text = mark.style, mupdf.FzText()
+    wanted = "bold" if style.bold else "italic" if style.italic else "normal"
+    fonts = sorted(fonts, key=lambda font: font.face.style != wanted)
+    pieces: list[tuple[Typeface, str, float, float]] = []
+    for run, size, raised in mark.runs:
+        for character in run.replace("\n", " "):
+            font = next((font for font in fonts if character in font.advances), None)
+            if font is None:
+                raise GotError(f"no font of the engine shows {character!r}; remove it from the picture's text.")
+            if pieces and pieces[-1][0] is font and pieces[-1][2:] == (size, raised):
+                pieces[-1] = (font, pieces[-1][1] + character, size, raised)
+            else:
+                pieces.append((font, character, size, raised))
+    width = sum(font.width(piece) * size for font, piece, size, _ in pieces) * style.size
+    x = -width * {"middle": 0.5, "end": 1.0}.get(style.anchor, 0.0)
+    y = {"central": 0.36, "middle": 0.36, "hanging": 0.8, "text-before-edge": 0.8}.get(style.baseline, 0.0) * style.size
+    for font, piece, size, raised in pieces:
+        x = show_run(text, font, piece, style.size * size, x, y - raised * style.size)
+    return text
+
+
+def cover(
+    placed: Iterable[tuple[Drawing, float, float, float]],
+    width_px: int,
+    height_px: int,
+    fonts: Sequence[Typeface] = (),
+) -> UInt8[np.ndarray, "H W"]:
+    """The ink of drawings as a coverage map, as `typeset.coverage` gives it.
+
+    Args:
+        placed: drawings with their left and top in pixels, and their scale.
+    """
+    import pymupdf
+    from pymupdf import mupdf
+
+    grey = mupdf.FzColorspace(mupdf.FzColorspace.Fixed_GRAY)
+    pixels = mupdf.FzPixmap(grey, mupdf.FzIrect(0, 0, width_px, height_px), mupdf.FzSeparations(0), 1)
+    mupdf.fz_clear_pixmap(pixels)
+    device = mupdf.fz_new_draw_device(mupdf.FzMatrix(), pixels)
+    for drawing, left, top, scale in placed:
+        _draw(device, grey, drawing, (scale, 0, 0, scale, left, top), fonts, black=True)
+    mupdf.fz_close_device(device)
+    samples = np.frombuffer(pymupdf.Pixmap("raw", pixels).samples, np.uint8)
+    return np.ascontiguousarray(samples.reshape(height_px, width_px, 2)[..., 1])
+
+
+def paint(
+    drawing: Drawing,
+    scale: float = 1.0,
+    fonts: Sequence[Typeface] = (),
+    paper: Colour = (1.0, 1.0, 1.0),
+    margin_px: float = 0.0,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The drawing in its colours on paper of one colour."""
+    import pymupdf
+    from pymupdf import mupdf
+
+    width, height = (max(1, round(side * scale + 2 * margin_px)) for side in (drawing.width, drawing.height))
+    space = mupdf.FzColorspace(mupdf.FzColorspace.Fixed_RGB)
+    pixels = mupdf.FzPixmap(space, mupdf.FzIrect(0, 0, width, height), mupdf.FzSeparations(), 0)
+    mupdf.fz_clear_pixmap_with_value(pixels, 255)
+    device = mupdf.fz_new_draw_device(mupdf.FzMatrix(), pixels)
+    if paper != (1.0, 1.0, 1.0):
+        whole = _path(f"M0 0h{width}v{height}h{-width}Z")
+        mupdf.fz_fill_path(device, whole, 0, mupdf.FzMatrix(), space, _ink(paper), 1.0, mupdf.FzColorParams())
+    _draw(device, space, drawing, (scale, 0, 0, scale, margin_px, margin_px), fonts, black=False, paper=paper)
+    mupdf.fz_close_device(device)
+    samples = np.frombuffer(pymupdf.Pixmap("raw", pixels).samples, np.uint8)
+    return samples.reshape(height, width, 3).copy()

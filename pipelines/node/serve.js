@@ -1,0 +1,62 @@
+// Answers requests, a line of JSON each, on standard input with a line of JSON on standard output.
+// {"id", "method", ...} -> {"id", "result"} or {"id", "error"}. Nothing is read from files or the network.
+'use strict';
+const readline = require('readline');
+
+const SVG_ONLY = { include_svg: true, include_mathml: false, include_asciimath: false, include_latex: false };
+let mathpix, echarts;
+const mathpixModules = () => {
+  if (!mathpix) {
+    const { MathJax } = require('mathpix-markdown-it/lib/mathjax/index.js');
+    const { MathpixMarkdownModel } = require('mathpix-markdown-it');
+    mathpix = { MathJax, markdown: MathpixMarkdownModel };
+  }
+  return mathpix;
+};
+const svgOf = (html) => {
+  const found = html.match(/<svg[\s\S]*<\/svg>/);
+  if (!found) throw new Error('no picture came out');
+  return found[0];
+};
+
+const methods = {
+  // A formula; each of "formulas" is [TeX, display].
+  formulas: ({ formulas }) =>
+    formulas.map(([tex, display]) => {
+      try {
+        return { svg: svgOf(mathpixModules().MathJax.TexConvert(tex, { display, outMath: SVG_ONLY }, true).svg) };
+      } catch (err) {
+        return { error: String((err && err.message) || err).split('\n')[0] };
+      }
+    }),
+  // A structural formula by SmilesDrawer, as mathpix-markdown-it shows <smiles>...</smiles>.
+  molecule: ({ smiles }) =>
+    svgOf(mathpixModules().markdown.render(`<smiles>${smiles}</smiles>`, { outMath: SVG_ONLY })),
+  // Mathpix markdown as HTML.
+  markdown: ({ text }) =>
+    mathpixModules().markdown.markdownToHTML(text, { outMath: SVG_ONLY, htmlTags: false }),
+  // A chart from its ECharts option, which is JSON and so holds no function.
+  chart: ({ option, width, height }) => {
+    echarts = echarts || require('echarts');
+    const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width, height });
+    try {
+      chart.setOption({ ...option, animation: false });
+      return chart.renderToSVGString();
+    } finally {
+      chart.dispose();
+    }
+  },
+};
+
+readline.createInterface({ input: process.stdin }).on('line', (line) => {
+  let id = null;
+  let answer;
+  try {
+    const request = JSON.parse(line);
+    id = request.id;
+    answer = { id, result: methods[request.method](request) };
+  } catch (err) {
+    answer = { id, error: String((err && err.message) || err).split('\n')[0] };
+  }
+  process.stdout.write(JSON.stringify(answer) + '\n');
+}).on('close', () => process.exit(0));

@@ -6,7 +6,6 @@ Source: GOT paper 3.3.1 (LaTeX tables rendered by LaTeX); DeepSeek-OCR answers t
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 import zlib
 from dataclasses import dataclass
@@ -18,17 +17,18 @@ from jaxtyping import UInt8
 
 from got_jax import prompts
 from got_jax.data.example import Example
-from got_jax.errors import GotError, require
+from got_jax.errors import require
 from pipelines import fonts, grids
 from pipelines.backends import latex
-from pipelines.backends.latex import Page, clean
+from pipelines.backends.latex import clean
+from pipelines.blocks import drawn
 from pipelines.documents import draw_font
 from pipelines.formula_grammar import Grammar
 from pipelines.grids import Cell, Grid, Look
 from pipelines.paper import photograph, plain, to_png
 from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, draw_language
 from pipelines.sheet import date
-from pipelines.tries import MOST, Unusable, generator
+from pipelines.tries import Unusable, generator
 from pipelines.vocabulary import Vocabulary
 
 KINDS = ("text", "name", "count", "decimal", "percent", "money", "date", "error", "formula", "mark", "code", "long")
@@ -45,8 +45,10 @@ class Source:
     language: str
     style: dict[str, Any]
 
-    def body(self) -> str:
-        """LaTeX of the page."""
+    def body(self) -> str | None:
+        """LaTeX of the page, if that draws it."""
+        if self.renderer == "html":
+            return None
         return latex_body(grids.to_latex(self.grid), self.style)
 
 
@@ -84,7 +86,7 @@ class Tables:
 
     def example(self, seed: int, index: int) -> Example:
         """The example of this index; the same bytes in any process."""
-        source, page, turn = _block(self, seed, index // self.block)[index % self.block]
+        source, page, turn = drawn(self, "tables", latex.FIGURE, seed, index)
         rng = generator("tables paper", seed, index)
         if page is None:
             ink = html_ink(source.grid, source.style)
@@ -137,37 +139,6 @@ class Tables:
                 "head": str(rng.choice(["none", "grey", "dark"], p=[0.5, 0.35, 0.15])),
             }
         return Source(grid, renderer, self.form, language, style)
-
-
-@functools.lru_cache(maxsize=3)
-def _block(engine: Tables, seed: int, number: int) -> list[tuple[Source, Page | None, int]]:
-    """The tables of a block, those of LaTeX set in one run; what it refuses is drawn again."""
-    indices = range(number * engine.block, (number + 1) * engine.block)
-    done: dict[int, tuple[Source, Page | None, int]] = {}
-    why = ""
-    for turn in range(MOST):
-        waiting: dict[int, Source] = {}
-        for index in indices:
-            if index in done:
-                continue
-            try:
-                source = engine.compose(generator("tables", seed, index, turn))
-            except Unusable as err:
-                why = str(err)
-                continue
-            if source.renderer == "html":
-                done[index] = source, None, turn
-            else:
-                waiting[index] = source
-        pages = latex.typeset([source.body() for source in waiting.values()])
-        for (index, source), page in zip(waiting.items(), pages, strict=True):
-            if isinstance(page, str):
-                why = page
-            else:
-                done[index] = source, page, turn
-        if len(done) == engine.block:
-            return [done[index] for index in indices]
-    raise GotError(f"tables: {MOST} draws in a row cannot be used, the last: {why}")
 
 
 def latex_body(tabular: str, style: dict[str, Any]) -> str:

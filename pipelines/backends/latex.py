@@ -8,6 +8,7 @@ outside it (openin_any, openout_any); a body holds none of the commands of `FORB
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 import shutil
@@ -117,7 +118,7 @@ class Page:
         colours = pymupdf.csGRAY if space == "GRAY" else pymupdf.csRGB
         made = page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), colorspace=colours, alpha=False)
         samples = np.frombuffer(made.samples, np.uint8)
-        return samples.reshape((made.height, made.width) if space == "GRAY" else (made.height, made.width, 3))
+        return samples.reshape((made.height, made.width) if space == "GRAY" else (made.height, made.width, 3)).copy()
 
 
 @functools.lru_cache(maxsize=8)
@@ -140,7 +141,7 @@ def typeset(bodies: Sequence[str], kind: Kind = FIGURE, seconds: float = 60.0) -
     require(not lacking, lacking)
     if not bodies:
         return []
-    pdf, why, stopped = _run(_document(bodies, kind), seconds)
+    pdf, why, stopped = _run(_document(bodies, kind), _format(kind), seconds)
     if pdf is not None:
         counts = [1] * len(bodies) if kind.tight else _counts(pdf, len(bodies))
         if len(counts) == len(bodies) and sum(counts) == len(_open(pdf)):
@@ -156,14 +157,50 @@ def typeset(bodies: Sequence[str], kind: Kind = FIGURE, seconds: float = 60.0) -
     return [*typeset(bodies[:half], kind, seconds), *typeset(bodies[half:], kind, seconds)]
 
 
+MARKS = (  # PDF destinations tell where a body begins
+    r"\newcounter{got}\newcommand\gotbegin{\clearpage\stepcounter{got}\pdfdest name{got-\arabic{got}} fit}"
+    r"\newcommand\gotend{\clearpage}"
+)
+
+
+def _preamble(kind: Kind) -> str:
+    return "\n".join([kind.document_class, PACKAGES, kind.preamble, TIGHT, MARKS])
+
+
+@functools.lru_cache(maxsize=8)
+def _format(kind: Kind) -> str:
+    """A format with the preamble read already, kept in the user's cache: TeX starts four times faster.
+
+    Returns:
+        Its path without suffix; nothing when it cannot be made or kept.
+    """
+    banner = subprocess.run(["pdflatex", "--version"], capture_output=True, text=True).stdout
+    text = _preamble(kind)
+    name = "got-" + hashlib.sha256((banner + text).encode()).hexdigest()[:20]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got-jax" / "latex"
+    if (root / f"{name}.fmt").exists():
+        return str(root / name)
+    with tempfile.TemporaryDirectory(prefix="got-format-") as folder:
+        Path(folder, f"{name}.tex").write_text(text + "\n\\dump\n", encoding="utf-8")
+        command = ["pdflatex", "-ini", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error"]
+        command += [f"-jobname={name}", "&pdflatex", f"{name}.tex"]
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=120)
+            if done.returncode:
+                return ""
+            root.mkdir(parents=True, exist_ok=True)
+            unfinished = root / f"{name}.{os.getpid()}"
+            shutil.copy(Path(folder, f"{name}.fmt"), unfinished)
+            os.replace(unfinished, root / f"{name}.fmt")
+        except (OSError, subprocess.SubprocessError):  # it costs time alone
+            return ""
+    return str(root / name)
+
+
 def _document(bodies: Sequence[str], kind: Kind) -> str:
     begin, end = (r"\begin{gotpage}", r"\end{gotpage}") if kind.tight else ("", r"\gotend")
-    # A mark on each body's last page; PDF destinations survive whatever else the page holds.
-    mark = (
-        r"\newcounter{got}\newcommand\gotbegin{\clearpage\stepcounter{got}\pdfdest name{got-\arabic{got}} fit}"
-        r"\newcommand\gotend{\clearpage}"
-    )
-    parts = [kind.document_class, PACKAGES, kind.preamble, TIGHT, mark, r"\begin{document}\begin{CJK*}{UTF8}{gbsn}"]
+    parts = [] if _format(kind) else [_preamble(kind)]
+    parts.append(r"\begin{document}\begin{CJK*}{UTF8}{gbsn}")
     for number, body in enumerate(bodies):
         parts.append(f"\\immediate\\write-1{{got-body {number}}}%")
         parts.append(f"{begin}%\n{body}%\n{end}" if kind.tight else f"\\gotbegin\n{body}\n{end}")
@@ -176,11 +213,12 @@ def _counts(pdf: bytes, bodies: int) -> list[int]:
     return [int(n) for n in np.diff([*firsts, len(_open(pdf))])] if len(firsts) == bodies else []
 
 
-def _run(document: str, seconds: float) -> tuple[bytes | None, str, int | None]:
+def _run(document: str, format: str, seconds: float) -> tuple[bytes | None, str, int | None]:
     """A PDF; or why there is none, and the number of the body that TeX halted in, if that is known."""
     with tempfile.TemporaryDirectory(prefix="got-latex-") as folder:
         Path(folder, "page.tex").write_text(document, encoding="utf-8")
-        command = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+        command = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error"]
+        command += [f"-fmt={format}"] * bool(format) + ["page.tex"]
         environment = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": folder,

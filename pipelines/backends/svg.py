@@ -8,9 +8,10 @@ strokes (`cover`, `paint`). Scripts, images, links and style sheets are never fo
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from xml.etree import ElementTree
@@ -334,69 +335,114 @@ PARTS = re.compile(r"([MmLlHhVvCcSsQqTtAaZz])|([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-
 TAKES = {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "S": 4, "Q": 4, "T": 2, "A": 7}
 
 
-@functools.lru_cache(maxsize=4096)
-def _path(data: str):  # mupdf.FzPath
-    """A path of MuPDF; glyphs come again and again."""
-    from pymupdf import mupdf
+Step = tuple[str, tuple[tuple[float, float], ...]]  # M, L, C, Q or Z with absolute points
 
-    path = mupdf.FzPath()
+
+def _steps(data: str) -> Iterator[Step]:
+    """A path in absolute lines and curves."""
     x = y = left = top = 0.0
     bend: tuple[float, float] | None = None  # the last curve's control point
-    last, values = "", []
-    steps: list[tuple[str, list[float]]] = []
-    for letter, number in PARTS.findall(data):
-        if letter:
-            if letter in "Zz":
-                steps.append(("Z", []))
-            last, values = letter, []
-            continue
-        values.append(float(number))
-        if last and last not in "Zz" and len(values) == TAKES[last.upper()]:
-            steps.append((last, values))
-            last, values = {"M": "L", "m": "l"}.get(last, last), []
-    for name, v in steps:
-        upper, ox, oy = name.upper(), *((x, y) if name.islower() else (0.0, 0.0))
+    for name, v in _commands(data):
+        upper, (ox, oy) = name.upper(), ((x, y) if name.islower() else (0.0, 0.0))
         kept, bend = bend, None
         if upper == "Z":
-            mupdf.fz_closepath(path)
+            yield "Z", ()
             x, y = left, top
-            continue
-        if upper == "H":
-            x = v[0] + ox
-        elif upper == "V":
-            y = v[0] + oy
+        elif upper in "HV":
+            x, y = (v[0] + ox, y) if upper == "H" else (x, v[0] + oy)
+            yield "L", ((x, y),)
         elif upper == "A":
-            _arc(path, x, y, v[0], v[1], v[2], v[3], v[4], v[5] + ox, v[6] + oy)
+            yield from _arc(x, y, v[0], v[1], v[2], v[3], v[4], v[5] + ox, v[6] + oy)
             x, y = v[5] + ox, v[6] + oy
-            continue
         else:
             points = [(v[i] + ox, v[i + 1] + oy) for i in range(0, len(v), 2)]
             if upper in "ST":
                 points.insert(0, (2 * x - kept[0], 2 * y - kept[1]) if kept else (x, y))
             if upper in "CSQT":
                 bend = points[-2]
-                if upper in "CS":
-                    mupdf.fz_curveto(path, *points[0], *points[1], *points[2])
-                else:
-                    mupdf.fz_quadto(path, *points[0], *points[1])
             x, y = points[-1]
             if upper == "M":
                 left, top = x, y
-                mupdf.fz_moveto(path, x, y)
-        if upper in "LHV":
-            mupdf.fz_lineto(path, x, y)
+            yield {"S": "C", "T": "Q"}.get(upper, upper), tuple(points)
+
+
+def _commands(data: str) -> Iterator[tuple[str, list[float]]]:
+    """The letters of a path with their numbers; a letter that goes on is told again."""
+    last, values = "", []
+    for letter, number in PARTS.findall(data):
+        if letter:
+            last, values = letter, []
+            if letter in "Zz":
+                yield letter, []
+            continue
+        values.append(float(number))
+        if last and last not in "Zz" and len(values) == TAKES[last.upper()]:
+            yield last, values
+            last, values = {"M": "L", "m": "l"}.get(last, last), []
+
+
+@functools.lru_cache(maxsize=4096)
+def _path(data: str):  # mupdf.FzPath
+    """A path of MuPDF; glyphs come again and again."""
+    from pymupdf import mupdf
+
+    path = mupdf.FzPath()
+    add = {"M": mupdf.fz_moveto, "L": mupdf.fz_lineto, "C": mupdf.fz_curveto, "Q": mupdf.fz_quadto}
+    for name, points in _steps(data):
+        if name == "Z":
+            mupdf.fz_closepath(path)
+        else:
+            add[name](path, *(value for point in points for value in point))
     return path
 
 
-def _arc(
-    path: Any, x: float, y: float, rx: float, ry: float, turn: float, large: float, sweep: float, to_x: float, to_y: float
-) -> None:
-    """An elliptical arc as cubic curves (SVG 1.1, appendix F.6)."""
-    from pymupdf import mupdf
+@functools.lru_cache(maxsize=256)
+def _dashed(data: str, dash: tuple[float, ...]) -> str:
+    """A path cut into dashes (MuPDF's binding cannot set them); curves become short lines."""
+    lines: list[list[tuple[float, float]]] = []
+    for name, points in _steps(data):
+        if name == "M":
+            lines.append([points[0]])
+        elif not lines:
+            continue
+        elif name == "Z":
+            lines[-1].append(lines[-1][0])
+        elif name == "L":
+            lines[-1].append(points[0])
+        else:
+            corners = [lines[-1][-1], *points]
+            for t in np.linspace(0, 1, 17)[1:]:
+                inner = corners
+                while len(inner) > 1:  # de Casteljau
+                    inner = [
+                        (p[0] + (q[0] - p[0]) * t, p[1] + (q[1] - p[1]) * t) for p, q in itertools.pairwise(inner)
+                    ]
+                lines[-1].append((float(inner[0][0]), float(inner[0][1])))
+    dash, out = dash * 2 if len(dash) % 2 else dash, []
+    for line in lines:
+        turn, left = 0, max(dash[0], 1e-3)
+        for (x, y), (to_x, to_y) in itertools.pairwise(line):
+            long, at = math.hypot(to_x - x, to_y - y), 0.0
+            while at < long and len(out) < 20000:
+                end = min(long, at + left)
+                if turn % 2 == 0:
+                    a, b = at / long, end / long
+                    out.append(f"M{x + (to_x - x) * a} {y + (to_y - y) * a}L{x + (to_x - x) * b} {y + (to_y - y) * b}")
+                left -= end - at
+                at = end
+                if left <= 1e-9:
+                    turn += 1
+                    left = max(dash[turn % len(dash)], 1e-3)
+    return "".join(out)
 
+
+def _arc(
+    x: float, y: float, rx: float, ry: float, turn: float, large: float, sweep: float, to_x: float, to_y: float
+) -> Iterator[Step]:
+    """An elliptical arc as cubic curves (SVG 1.1, appendix F.6)."""
     rx, ry = abs(rx), abs(ry)
     if not rx or not ry or (x, y) == (to_x, to_y):
-        mupdf.fz_lineto(path, to_x, to_y)
+        yield "L", ((to_x, to_y),)
         return
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     dx, dy = (x - to_x) / 2, (y - to_y) / 2
@@ -420,11 +466,13 @@ def _arc(
     at = lambda u, v: (mx + cos * rx * u - sin * ry * v, my + sin * rx * u + cos * ry * v)
     for i in range(parts):
         a, b = start + i * step, start + (i + 1) * step
-        mupdf.fz_curveto(
-            path,
-            *at(math.cos(a) - pull * math.sin(a), math.sin(a) + pull * math.cos(a)),
-            *at(math.cos(b) + pull * math.sin(b), math.sin(b) - pull * math.cos(b)),
-            *at(math.cos(b), math.sin(b)),
+        yield (
+            "C",
+            (
+                at(math.cos(a) - pull * math.sin(a), math.sin(a) + pull * math.cos(a)),
+                at(math.cos(b) + pull * math.sin(b), math.sin(b) - pull * math.cos(b)),
+                at(math.cos(b), math.sin(b)),
+            ),
         )
 
 
@@ -470,6 +518,7 @@ def _draw(
                 mupdf.fz_fill_path(device, path, even_odd, ctm, space, _ink(fill), style.fill_opacity, params)
             if style.stroke and style.width and style.stroke_opacity:
                 colour = _ink((0.0,) if black else style.stroke)
+                path = _path(_dashed(mark.path, style.dash)) if any(style.dash) else path
                 mupdf.fz_stroke_path(device, path, _stroke(style), ctm, space, colour, style.stroke_opacity, params)
         for _ in mark.clips:
             mupdf.fz_pop_clip(device)
@@ -478,10 +527,7 @@ def _draw(
 def _stroke(style: Style):  # mupdf.FzStrokeState
     from pymupdf import mupdf
 
-    dash = style.dash if any(style.dash) else ()
-    state = mupdf.fz_new_stroke_state_with_dash_len(len(dash)) if dash else mupdf.fz_new_stroke_state()
-    for i, length in enumerate(dash):
-        mupdf.floats_setitem(state.m_internal.dash_list, i, length)
+    state = mupdf.fz_new_stroke_state()
     state.m_internal.linewidth = style.width
     state.m_internal.start_cap = state.m_internal.end_cap = state.m_internal.dash_cap = CAPS.get(style.cap, 0)
     state.m_internal.linejoin = JOINS.get(style.join, 0)

@@ -7,6 +7,7 @@ decoration; lyrics are a **text spine of the answer.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 import zlib
@@ -207,16 +208,17 @@ def loaded(text: str, style: dict[str, Any]) -> Any:
 
 def draw(text: str, style: dict[str, Any]) -> UInt8[np.ndarray, "H W"]:
     """The clean picture of a system: the kern and its style alone make it."""
-    music = text
-    if style["tempo"]:
-        lines = text.splitlines()
-        spines = lines[0].count("\t") + 1
-        at = next(i for i, line in enumerate(lines) if re.match(r"[(\[{]*\d|\.", line))
-        lines.insert(at, "\t".join(["!"] * (spines - 1) + [f"!LO:TX:a:B:t={style['tempo']}"]))
-        music = "\n".join(lines)
+    music = f"!!!OMD: {style['tempo']}\n{text}" if style["tempo"] else text
     made = svg.parse(loaded(music, style).renderToSVG(1))
     face = next(face for face in fonts.faces() if face.name == style["font"])
     font = fonts.typeface(face)
+    # Verovio leaves room for Times; a wider font is set smaller.
+    narrow = min(1.0, 0.42 / (font.width("abcdefghijklmnopqrstuvwxyz") / 26))
+    marks = (
+        dataclasses.replace(m, style=dataclasses.replace(m.style, size=m.style.size * narrow)) if m.runs else m
+        for m in made.marks
+    )
+    made = dataclasses.replace(made, marks=tuple(marks))
     top, right, bottom, left = style["margins"]
     size = 34 * style["scale"] / 60 + 8
     head = size * 1.9 if style["title"] else 0.0

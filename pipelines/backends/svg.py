@@ -169,7 +169,7 @@ class _Walker:
             self.text(element, style, multiply(matrix, (1, 0, 0, 1, get("x"), get("y"))), clips)
         elif path := _outline(element):
             if self.outlined and "stroke" not in element.attrib:
-                style = replace(style, stroke=style.color)
+                style = _outlined(style)
             self.marks.append(Mark(style, matrix, clips, path=path))
 
     def text(self, element: Any, style: Style, matrix: Matrix, clips: tuple) -> None:
@@ -196,8 +196,8 @@ class _Walker:
         else:
             runs = gather(element, 1.0, 0.0)
         if runs:
-            for child in element:  # ECharts and Verovio style a text's only part in a tspan
-                style = _styled(style, child)
+            for child in element.iter():  # Verovio styles a text's only part in tspans
+                style = _styled(style, child) if child is not element else style
             if self.outlined:
                 style = replace(style, stroke=None)
             self.marks.append(Mark(style, matrix, clips, runs=tuple(runs)))
@@ -217,6 +217,11 @@ def _reference(text: str) -> str:
     """The id in url(#id)."""
     found = re.search(r"#([^'\")]+)", text)
     return found[1] if found else ""
+
+
+@functools.lru_cache(maxsize=256)
+def _outlined(style: Style) -> Style:
+    return replace(style, stroke=style.color)
 
 
 def _tag(element: Any) -> str:
@@ -250,12 +255,22 @@ def _colour(text: str, current: Colour) -> tuple[Colour | None, float]:
     return current, 1.0  # currentColor, and gradients, which only SmilesDrawer uses: from the colour to itself
 
 
+STYLED = frozenset(
+    "style color fill stroke fill-opacity stroke-opacity opacity stroke-width stroke-linecap stroke-linejoin text-anchor "
+    "stroke-dasharray fill-rule dominant-baseline font-size font-weight font-style direction".split()
+)
+
+
 def _styled(style: Style, element: Any) -> Style:
-    values = {k: v for k, v in element.attrib.items() if k not in ("d", "id", "class", "transform")}
+    told = tuple(item for item in element.attrib.items() if item[0] in STYLED)
+    return _restyled(style, told) if told else style
+
+
+@functools.lru_cache(maxsize=4096)
+def _restyled(style: Style, told: tuple[tuple[str, str], ...]) -> Style:
+    values = dict(told)
     if "style" in values:
         values |= _css(values.pop("style"))
-    if not values:
-        return style
     changes: dict[str, Any] = {}
     if "color" in values:
         changes["color"] = _colour(values["color"], style.color)[0] or style.color
@@ -495,7 +510,9 @@ def _draw(
     params = mupdf.FzColorParams()
     for mark in drawing.marks:
         style = mark.style
-        ctm = mupdf.FzMatrix(*multiply(matrix, mark.matrix))
+        whole = multiply(matrix, mark.matrix)
+        ctm = mupdf.FzMatrix(*whole)
+        thin = style.width * math.sqrt(abs(whole[0] * whole[3] - whole[1] * whole[2])) < 0.05  # px: Verovio's glyphs
         for outline, place in mark.clips:
             where = mupdf.FzMatrix(*multiply(matrix, place))
             mupdf.fz_clip_path(device, _path(outline), 0, where, mupdf.FzRect(mupdf.FzRect.Fixed_INFINITE))
@@ -503,7 +520,7 @@ def _draw(
         if mark.runs:
             text = _text(mark, fonts)
             if style.stroke and style.width and not black:
-                lines = _stroke(style)
+                lines = _stroke(style.width, style.cap, style.join)
                 mupdf.fz_stroke_text(
                     device, text, lines, ctm, space, _ink(style.stroke), style.stroke_opacity, params
                 )
@@ -516,21 +533,22 @@ def _draw(
             if fill and style.fill_opacity:
                 even_odd = int(style.even_odd)
                 mupdf.fz_fill_path(device, path, even_odd, ctm, space, _ink(fill), style.fill_opacity, params)
-            if style.stroke and style.width and style.stroke_opacity:
+            if style.stroke and style.stroke_opacity and not thin:
                 colour = _ink((0.0,) if black else style.stroke)
                 path = _path(_dashed(mark.path, style.dash)) if any(style.dash) else path
-                mupdf.fz_stroke_path(device, path, _stroke(style), ctm, space, colour, style.stroke_opacity, params)
+                mupdf.fz_stroke_path(device, path, _stroke(style.width, style.cap, style.join), ctm, space, colour, style.stroke_opacity, params)
         for _ in mark.clips:
             mupdf.fz_pop_clip(device)
 
 
-def _stroke(style: Style):  # mupdf.FzStrokeState
+@functools.lru_cache(maxsize=256)
+def _stroke(width: float, cap: str, join: str):  # mupdf.FzStrokeState
     from pymupdf import mupdf
 
     state = mupdf.fz_new_stroke_state()
-    state.m_internal.linewidth = style.width
-    state.m_internal.start_cap = state.m_internal.end_cap = state.m_internal.dash_cap = CAPS.get(style.cap, 0)
-    state.m_internal.linejoin = JOINS.get(style.join, 0)
+    state.m_internal.linewidth = width
+    state.m_internal.start_cap = state.m_internal.end_cap = state.m_internal.dash_cap = CAPS.get(cap, 0)
+    state.m_internal.linejoin = JOINS.get(join, 0)
     return state
 
 
@@ -554,7 +572,7 @@ def _text(mark: Mark, fonts: Sequence[Typeface]):  # mupdf.FzText
     fonts = sorted(fonts, key=lambda font: font.face.style != wanted)
     pieces: list[tuple[Typeface, str, float, float]] = []
     for run, size, raised in mark.runs:
-        for character in run.replace("\n", " "):
+        for character in run.replace("\n", " ").replace("\u00a0", " "):
             font = next((font for font in fonts if character in font.advances), None)
             if font is None:
                 raise GotError(f"no font of the engine shows {character!r}; remove it from the picture's text.")

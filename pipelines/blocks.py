@@ -46,8 +46,10 @@ def _block(engine: Composer, name: str, kind: Kind, seed: int, number: int) -> l
     first = number * engine.block
     done: dict[int, tuple[Any, Page | None, int]] = {}
     turns = [0] * engine.block
+    cut: dict[int, Any] = {}  # pages that ran over, without their ends
     while len(done) < engine.block:
-        waiting: dict[int, tuple[Any, str]] = {}
+        waiting = {i: (source, source.body()) for i, source in cut.items()}
+        cut = {}
         for i in range(engine.block):
             while i not in done and i not in waiting:
                 source, body, turns[i] = _composed(engine, name, seed, first + i, turns[i])
@@ -60,6 +62,12 @@ def _block(engine: Composer, name: str, kind: Kind, seed: int, number: int) -> l
             if isinstance(page, Page) and (page.pages == 1 or kind.tight):
                 done[i] = source, page, turns[i]
                 continue
+            if isinstance(page, Page) and hasattr(source, "shorter"):
+                try:
+                    cut[i] = source.shorter(page)
+                    continue
+                except Unusable:
+                    pass
             turns[i] += 1
             why = page if isinstance(page, str) else f"it takes {page.pages} pages"
             require(turns[i] < MOST, f"{name}: {MOST} draws in a row cannot be used, the last: {why}.")

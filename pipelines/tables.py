@@ -118,7 +118,7 @@ class Tables:
         renderer = "html" if rng.random() < self.html else "latex"
         font = draw_font(rng, self.split, language, ("serif", "sans"), "normal")
         spans = self.form != "markdown" and rng.random() < self.spans
-        writer = _Writer(rng, self.split, font, language, renderer)
+        writer = Writer(rng, self.split, font, language, renderer)
         grid = writer.grid(self.rows, self.columns, spans)
         style: dict[str, Any] = {"renderer": renderer}
         if renderer == "latex":
@@ -149,7 +149,7 @@ def latex_body(tabular: str, style: dict[str, Any]) -> str:
     )
 
 
-class _Writer:
+class Writer:
     """Fills a table with what looks like someone's data."""
 
     def __init__(

@@ -31,6 +31,7 @@ INSTALL = (
     "latex-cjk-chinese-arphic-gkai00mp"
 )
 PACKAGES = r"""\usepackage[T1]{fontenc}
+\usepackage{lmodern}
 \usepackage[utf8]{inputenc}
 \usepackage{CJKutf8}
 \usepackage{amsmath,amssymb,array,booktabs,multirow,graphicx,xcolor,textcomp}
@@ -98,6 +99,7 @@ class Page:
     pdf: bytes
     number: int
     pages: int = 1  # of this body
+    marks: tuple[int, ...] = ()  # of this body's \gotmark, on which of its pages each stands
 
     def cover(self, scale: float) -> UInt8[np.ndarray, "H W"]:
         """The page's ink, whatever its colour, at `scale` pixels a point."""
@@ -146,7 +148,8 @@ def typeset(bodies: Sequence[str], kind: Kind = FIGURE, seconds: float = 60.0) -
         counts = [1] * len(bodies) if kind.tight else _counts(pdf, len(bodies))
         if len(counts) == len(bodies) and sum(counts) == len(_open(pdf)):
             firsts = np.cumsum([0, *counts])
-            return [Page(pdf, int(first), count) for first, count in zip(firsts, counts, strict=False)]
+            marks = [()] * len(bodies) if kind.tight else _marks(pdf, firsts)
+            return [Page(pdf, int(a), n, m) for a, n, m in zip(firsts, counts, marks, strict=False)]
         why, stopped = "it does not end where its page ends", None
     if len(bodies) == 1:
         return [why]
@@ -157,9 +160,22 @@ def typeset(bodies: Sequence[str], kind: Kind = FIGURE, seconds: float = 60.0) -
     return [*typeset(bodies[:half], kind, seconds), *typeset(bodies[half:], kind, seconds)]
 
 
+def _marks(pdf: bytes, firsts: Any) -> list[tuple[int, ...]]:
+    names = _open(pdf).resolve_names()
+    found: list[tuple[int, ...]] = []
+    for i, first in enumerate(firsts[:-1], 1):
+        pages, j = [], 1
+        while (place := names.get(f"got-{i}-{j}")) is not None:
+            pages.append(int(place["page"] - first))
+            j += 1
+        found.append(tuple(pages))
+    return found
+
+
 MARKS = (  # PDF destinations tell where a body begins
-    r"\newcounter{got}\newcommand\gotbegin{\clearpage\stepcounter{got}\pdfdest name{got-\arabic{got}} fit}"
-    r"\newcommand\gotend{\clearpage}"
+    r"\newcounter{got}\newcommand\gotbegin{\pdfdest name{got-\arabic{got}} fit}"
+    r"\newcommand\gotend{\clearpage}\newcounter{gotmark}[got]"
+    r"\newcommand\gotmark{\stepcounter{gotmark}\pdfdest name{got-\arabic{got}-\arabic{gotmark}} fit}"
 )
 
 
@@ -203,7 +219,8 @@ def _document(bodies: Sequence[str], kind: Kind) -> str:
     parts.append(r"\begin{document}\begin{CJK*}{UTF8}{gbsn}")
     for number, body in enumerate(bodies):
         parts.append(f"\\immediate\\write-1{{got-body {number}}}%")
-        parts.append(f"{begin}%\n{body}%\n{end}" if kind.tight else f"\\gotbegin\n{body}\n{end}")
+        begun = "" if r"\gotbegin" in body else r"\gotbegin"  # a body that changes columns says itself where it begins
+        parts.append(f"{begin}%\n{body}%\n{end}" if kind.tight else f"\\clearpage\\stepcounter{{got}}{begun}\n{body}\n{end}")
     return "\n".join([*parts, r"\end{CJK*}\end{document}", ""])
 
 

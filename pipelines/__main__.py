@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from got_jax.errors import GotError, require
 from pipelines import bench, build, contact, engines, inspection, label, truth
+from pipelines.backends import tools
 
 EXAMPLES = """examples:
   python -m pipelines list
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     look = actions.add_parser("check", help="is a data set whole, and what the engine makes?")
     look.add_argument("folder", type=Path)
     look.add_argument("--remade", type=int, default=20, metavar="N", help="examples to make again and compare")
+    look.add_argument("--proved", type=int, metavar="N", help="answers to prove against their pictures (default: all)")
     counts = actions.add_parser("stats", help="token lengths, characters, duplicates, sizes")
     counts.add_argument("folder", type=Path)
     counts.add_argument("--tokenizer", default="qwen", help="'qwen' or a model folder (default: qwen)")
@@ -112,6 +114,9 @@ def _settings(args: argparse.Namespace) -> dict[str, str]:
 def _list(args: argparse.Namespace) -> int:
     for name, entry in engines.entries().items():
         print(f"{name:14} {entry.about}")
+        for tool in getattr(entry.engine, "tools", ()):
+            if lacking := tools.missing(tool):
+                print(f"    ! {lacking}")
         for field, value in vars(entry.engine).items():
             print(f"    {field} = {value!r}")
     return 0
@@ -165,7 +170,7 @@ def _build(args: argparse.Namespace, beam_flags: list[str]) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    wrong = inspection.check(args.folder, args.remade)
+    wrong = inspection.check(args.folder, args.remade, args.proved)
     for sentence in wrong:
         print(f"pipelines: {sentence}", file=sys.stderr)
     content = inspection.read_build(args.folder)

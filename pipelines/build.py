@@ -29,6 +29,7 @@ from got_jax.data.example import Engine, Example
 from got_jax.data.shards import features, to_record
 from got_jax.errors import GotError, require
 from pipelines import corpora, fonts, photos
+from pipelines.backends import tools
 
 SPLIT, VERSION = "train", "1.0.0"
 
@@ -73,13 +74,14 @@ def describe(engine: Any) -> dict[str, Any]:
     return {"class": type(engine).__name__, **json.loads(json.dumps(dataclasses.asdict(engine), default=str))}
 
 
-def sources() -> dict[str, str]:
-    """Hashes of the manifests of fonts, corpora and photographs, and versions of what draws."""
+def sources(engine: Any = None) -> dict[str, str]:
+    """Hashes of the manifests of fonts, corpora and photographs, and versions of what draws an engine's pictures."""
     return {
         "fonts": hashlib.sha256((fonts.FILES / "manifest.json").read_bytes()).hexdigest(),
         "corpora": hashlib.sha256((corpora.TEXTS / "manifest.json").read_bytes()).hexdigest(),
         "photographs": hashlib.sha256((photos.FILES / "manifest.json").read_bytes()).hexdigest(),
         **{name: importlib.metadata.version(name) for name in ("numpy", "opencv-python-headless", "pymupdf", "rdkit")},
+        **{name: tools.version(name) for name in getattr(engine, "tools", ())},
     }
 
 
@@ -220,7 +222,7 @@ def _prepare(plan: Plan) -> None:
         "seed": plan.seed,
         "count": plan.count,
         "shards": plan.shards,
-        "sources": sources(),
+        "sources": sources(plan.engine),
     }
     path = plan.out / "recipe.json"
     try:

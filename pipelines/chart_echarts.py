@@ -78,14 +78,25 @@ def option(chart: dict[str, Any], style: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {"color": palette, "textStyle": text, "series": _series(kind, names, series, style, ink)}
     title: list[dict[str, Any]] = []
     if chart["title"] != NONE:
-        title.append({"text": chart["title"], "left": style["title"], "top": 6, "textStyle": {"color": ink, "fontSize": style["size"] + 5}})
+        title.append(
+            {
+                "text": chart["title"],
+                "left": style["title"],
+                "top": 6,
+                "textStyle": {"color": ink, "fontSize": style["size"] + 5},
+            }
+        )
     if chart["source"] != NONE:
         small = {"color": "#888888", "fontSize": style["size"] - 2, "fontWeight": "normal"}
         title.append({"text": chart["source"], "right": 8, "bottom": 4, "textStyle": small})
     made["title"] = title
     several = len(series) > 1 and kind not in ("heat map", "box")
     if several or (kind in ("pie", "donut") and style["legend"] != "right"):
-        place = {"top": {"top": 38}, "bottom": {"bottom": 26}, "right": {"right": 8, "top": "middle", "orient": "vertical"}}
+        place = {
+            "top": {"top": 38},
+            "bottom": {"bottom": 26},
+            "right": {"right": 8, "top": "middle", "orient": "vertical"},
+        }
         made["legend"] = {**place[style["legend"]], "textStyle": text}
     if kind in ("pie", "donut"):
         return made
@@ -100,8 +111,13 @@ def option(chart: dict[str, Any], style: dict[str, Any]) -> dict[str, Any]:
         return made
     side = 90 if several and style["legend"] == "right" else 30
     made["grid"] = {"left": 70, "right": side + 40, "top": 78, "bottom": 78 if style["legend"] == "bottom" else 62}
-    grid = {"show": style["lines"] != "none", "lineStyle": {"type": style["lines"] if style["lines"] != "none" else "solid"}}
-    shown = lambda name: {} if name == NONE else {"name": name, "nameTextStyle": {"color": ink}, "nameLocation": "middle"}
+    grid = {
+        "show": style["lines"] != "none",
+        "lineStyle": {"type": style["lines"] if style["lines"] != "none" else "solid"},
+    }
+    shown = lambda name: (
+        {} if name == NONE else {"name": name, "nameTextStyle": {"color": ink}, "nameLocation": "middle"}
+    )
     crowded = sum(map(len, names)) * style["size"] * 0.6 > style["size_px"][0] * 0.8
     category = {
         "type": "category",
@@ -124,15 +140,23 @@ def option(chart: dict[str, Any], style: dict[str, Any]) -> dict[str, Any]:
             },
         }  # fmt: skip
     elif kind == "scatter":
-        made |= {"xAxis": {**value, **shown(chart["x_title"]), "nameGap": 28, "scale": True}, "yAxis": {**value, "scale": True}}
+        made |= {
+            "xAxis": {**value, **shown(chart["x_title"]), "nameGap": 28, "scale": True},
+            "yAxis": {**value, "scale": True},
+        }
     elif kind == "combined":
-        made |= {"xAxis": category, "yAxis": [value, {"type": "value", "axisLabel": {"color": ink}, "splitLine": {"show": False}}]}
+        made |= {
+            "xAxis": category,
+            "yAxis": [value, {"type": "value", "axisLabel": {"color": ink}, "splitLine": {"show": False}}],
+        }
     else:
         made |= {"xAxis": category, "yAxis": {**value, "scale": kind == "box"}}
     return made
 
 
-def _series(kind: str, names: list[str], series: dict[str, Any], style: dict[str, Any], ink: str) -> list[dict[str, Any]]:
+def _series(
+    kind: str, names: list[str], series: dict[str, Any], style: dict[str, Any], ink: str
+) -> list[dict[str, Any]]:
     label = {"show": style["values"], "color": ink, "fontSize": style["size"] - 2}
     if kind in ("pie", "donut"):
         values = next(iter(series.values()))
@@ -156,11 +180,24 @@ def _series(kind: str, names: list[str], series: dict[str, Any], style: dict[str
         return [{"type": "boxplot", "data": [list(part.values()) for part in series.values()]}]
     if kind == "heat map":
         data = [[x, y, part[n]] for y, part in enumerate(series.values()) for x, n in enumerate(names)]
-        return [{"type": "heatmap", "data": data, "label": {"show": True, "color": "#222222", "fontSize": style["size"] - 2}}]
+        return [
+            {
+                "type": "heatmap",
+                "data": data,
+                "label": {"show": True, "color": "#222222", "fontSize": style["size"] - 2},
+            }
+        ]
     if kind == "scatter":
         part = next(iter(series.values()))
         data = [[float(n), v] for n, v in part.items()]
-        return [{"type": "scatter", "data": data, "symbolSize": 10, "label": {**label, "show": True, "position": "top", "formatter": "{@[0]}, {@[1]}"}}]
+        return [
+            {
+                "type": "scatter",
+                "data": data,
+                "symbolSize": 10,
+                "label": {**label, "show": True, "position": "top", "formatter": "{@[0]}, {@[1]}"},
+            }
+        ]
     made = []
     for i, (line, part) in enumerate(series.items()):
         one: dict[str, Any] = {"name": line, "data": [part[n] for n in names]}

@@ -15,7 +15,20 @@ from jaxtyping import UInt8
 from pipelines.fonts import Face, Typeface, typeface
 
 NONE = "None"
-PALETTES = ("tab10", "Set1", "Set2", "Set3", "Dark2", "Paired", "Pastel1", "Accent", "viridis", "cividis", "plasma", "cool")
+PALETTES = (
+    "tab10",
+    "Set1",
+    "Set2",
+    "Set3",
+    "Dark2",
+    "Paired",
+    "Pastel1",
+    "Accent",
+    "viridis",
+    "cividis",
+    "plasma",
+    "cool",
+)
 MAPS = ("viridis", "Blues", "YlOrRd", "coolwarm", "Greens", "magma", "PuBu")
 
 
@@ -160,7 +173,9 @@ def _figure(chart: dict[str, Any], style: dict[str, Any]) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _margins(chart: dict[str, Any], style: dict[str, Any], names: list[str], series: dict[str, Any]) -> dict[str, float]:
+def _margins(
+    chart: dict[str, Any], style: dict[str, Any], names: list[str], series: dict[str, Any]
+) -> dict[str, float]:
     """Room for names and numbers around the plot, from the lengths of texts: a layout engine takes as long as drawing."""
     kind, pt = style["kind"], style["font_pt"]
     width, height = (72 * side for side in style["size_in"])
@@ -209,7 +224,12 @@ def _bars(axes, names, lists, series, colour, style, edge) -> None:
         else:
             bars = axes.bar(at, values, width=wide, bottom=base if stacked else None, **options)
         if style["values"]:
-            axes.bar_label(bars, [f"{v:g}" for v in values], label_type="center" if stacked else "edge", fontsize=style["font_pt"] * 0.75)
+            axes.bar_label(
+                bars,
+                [f"{v:g}" for v in values],
+                label_type="center" if stacked else "edge",
+                fontsize=style["font_pt"] * 0.75,
+            )
         base = base + values
     _categories(axes, names, not horizontal)
     if style["values"] and not stacked:
@@ -224,7 +244,9 @@ def _lines(axes, names, lists, series, colour, style, edge) -> None:
             axes.fill_between(range(len(names)), values, color=colour[i], alpha=0.4)
         if style["values"] and len(lists) <= 2:
             for x, y in enumerate(values):
-                axes.annotate(f"{y:g}", (x, y), (0, 4), textcoords="offset points", ha="center", fontsize=style["font_pt"] * 0.75)
+                axes.annotate(
+                    f"{y:g}", (x, y), (0, 4), textcoords="offset points", ha="center", fontsize=style["font_pt"] * 0.75
+                )
     _categories(axes, names)
 
 
@@ -269,7 +291,9 @@ def _box(axes, names, lists, series, colour, style, edge) -> None:
     _categories(axes, list(series))
     for i, part in enumerate(series.values()):
         for value in part.values():
-            axes.annotate(f"{value:g}", (i, value), (14, -2), textcoords="offset points", fontsize=style["font_pt"] * 0.65)
+            axes.annotate(
+                f"{value:g}", (i, value), (14, -2), textcoords="offset points", fontsize=style["font_pt"] * 0.65
+            )
 
 
 def _heat(axes, names, lists, series, colour, style, edge) -> None:

@@ -11,7 +11,7 @@ import html
 import json
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -54,6 +54,8 @@ class Charts:
     form: str = "dict"
     effects: float = 0.35
 
+    tools: ClassVar[tuple[str, ...]] = ("node", "matplotlib")
+
     def __post_init__(self) -> None:
         check_languages("charts", self.languages, ("en", "zh"))
         require(self.form in ("dict", "html"), f"charts: form is '{self.form}'; choose dict or html.")
@@ -62,7 +64,8 @@ class Charts:
             f"charts: renderers is {self.renderers}; give (name, weight) pairs of {', '.join(DRAWERS)}.",
         )
         require(
-            bool(self.kinds) and set(self.kinds) <= set(KINDS), f"charts: kinds is {self.kinds}; choose of {', '.join(KINDS)}."
+            bool(self.kinds) and set(self.kinds) <= set(KINDS),
+            f"charts: kinds is {self.kinds}; choose of {', '.join(KINDS)}.",
         )
 
     def example(self, seed: int, index: int) -> Example:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from got_jax.config import override
-from got_jax.data.example import Engine
+from got_jax.data.example import Engine, Example
 from got_jax.errors import require
+from pipelines import charts, formatted, formulas, geometry, molecules, music, tables
+from pipelines.charts import Charts
 from pipelines.documents import Documents
+from pipelines.formatted import FormattedPages
+from pipelines.formulas import Formulas
+from pipelines.geometry import Geometry
 from pipelines.hands import Hands
 from pipelines.molecules import Molecules
+from pipelines.music import Music
+from pipelines.papers import Papers
 from pipelines.pdfs import Pdfs
 from pipelines.prose import HALF
 from pipelines.scenes import Scenes
+from pipelines.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,7 @@ class Entry:
 
     engine: Any
     about: str
+    proof: Callable[[Example], str] | None = None  # what is wrong with an example; nothing if its answer is proved
 
 
 def entries() -> dict[str, Entry]:
@@ -35,7 +45,14 @@ def entries() -> dict[str, Entry]:
         "pdfs": Entry(Pdfs(), "pages of your PDF files, and paragraphs and lines of them (needs --set folder=DIR)"),
         "scenes": Entry(Scenes(), "words and lines on photographs, whole pictures and slices"),
         "hands": Entry(Hands(), "6 to 8 lines of handwriting on a page"),
-        "molecules": Entry(Molecules(), "structural formulas and their SMILES"),
+        "formulas": Entry(Formulas(), "formulas, by themselves and in prose", formulas.proof),
+        "molecules": Entry(Molecules(), "structural formulas and their SMILES", molecules.proof),
+        "tables": Entry(Tables(), "tables by LaTeX and HTML", tables.proof),
+        "formatted": Entry(FormattedPages(), "pages of papers and reports in markdown", formatted.proof),
+        "papers": Entry(Papers(), "pages of LaTeX sources with PDF and of Word files (needs --set folder=DIR)"),
+        "music": Entry(Music(), "systems of sheet music in **kern", music.proof),
+        "geometry": Entry(Geometry(), "plane and solid geometry in TikZ", geometry.proof),
+        "charts": Entry(Charts(), "charts and what they plot", charts.proof),
     }
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import re
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -112,6 +112,8 @@ class FormattedPages:
     effects: float = 0.6
     block: int = 64
 
+    tools: ClassVar[tuple[str, ...]] = ("latex",)
+
     def __post_init__(self) -> None:
         check_languages("formatted", self.languages, ("en", "zh"))
         require(self.tables in grids.FORMS, f"formatted: tables is '{self.tables}'; choose latex, html or markdown.")
@@ -163,9 +165,7 @@ class FormattedPages:
 class _Author:
     """Writes a page, block by block, with an eye on the room that is left."""
 
-    def __init__(
-        self, rng: np.random.Generator, split: str, language: str, style: dict[str, Any], tables: str
-    ) -> None:
+    def __init__(self, rng: np.random.Generator, split: str, language: str, style: dict[str, Any], tables: str) -> None:
         self.rng, self.language, self.style, self.form = rng, language, style, tables
         self.spaced = language not in UNSPACED
         font = draw_font(rng, split, language, ("serif", "sans"), "normal")
@@ -305,7 +305,14 @@ class _Author:
     def make_table(self) -> list[Block]:
         most = 4 if self.style["columns"] == 2 else 6
         grid = self.cells.grid((2, 7), (2, most), self.form != "markdown" and self.rng.random() < 0.3)
-        if sum(max(len(c.text) for c in column) for column in zip(*(r for r in grid.rows if len(r) == grid.width), strict=False)) * 5.5 > self.column_pt:
+        if (
+            sum(
+                max(len(c.text) for c in column)
+                for column in zip(*(r for r in grid.rows if len(r) == grid.width), strict=False)
+            )
+            * 5.5
+            > self.column_pt
+        ):
             return self.make_text()
         self.tables += 1
         label = FIXED[self.language]["table"]
@@ -333,7 +340,9 @@ class _Author:
         for i in range(1, count + 1):
             names = ", ".join(self.words.names("person", 2))
             where = self.phrase(2, 4)
-            blocks.append(Block("reference", clean(f"[{i}] {names}. {self.phrase(4, 9)}. {where}, {self.words.year()}.")))
+            blocks.append(
+                Block("reference", clean(f"[{i}] {names}. {self.phrase(4, 9)}. {where}, {self.words.year()}."))
+            )
         return blocks
 
 
@@ -373,6 +382,7 @@ def page_latex(blocks: Any, figures: Any, style: dict[str, Any]) -> str:
 
 def _block_latex(block: Block, notes: dict[str, str], size: float, looks: list, pictures: list[str]) -> str:
     inline = lambda text: _inline(text, notes)
+
     def big(factor: float) -> str:  # LaTeX's own sizes: every other one costs a hundred font files in Chinese
         near = min(SIZES, key=lambda s: abs(s - size * factor))
         return rf"\fontsize{{{near}}}{{{near * 1.2:.1f}}}\selectfont{{}}"
@@ -386,7 +396,9 @@ def _block_latex(block: Block, notes: dict[str, str], size: float, looks: list, 
         return rf"\vspace{{{0.5 * size:.1f}pt}}\noindent{{{big(factor)}\bfseries \gotmark {inline(block.text)}\par}}\nopagebreak\vspace{{{0.2 * size:.1f}pt}}"
     if block.label in ("list", "numbered"):
         name = "itemize" if block.label == "list" else "enumerate"
-        items = "\n".join(rf"\item {{}}{'' if i else chr(92) + 'gotmark '}{inline(item)}" for i, item in enumerate(block.items))
+        items = "\n".join(
+            rf"\item {{}}{'' if i else chr(92) + 'gotmark '}{inline(item)}" for i, item in enumerate(block.items)
+        )
         return f"\\begin{{{name}}}\n{items}\n\\end{{{name}}}"
     if block.label == "formula":
         return _formula(block.text)
@@ -394,7 +406,9 @@ def _block_latex(block: Block, notes: dict[str, str], size: float, looks: list, 
         if block.text.startswith(("<table", "|")):
             look = looks.pop(0)
             grid = mmd.table_of(block.text)
-            grid = dataclasses.replace(grid, look=grids.Look(tuple(look["columns"]), tuple(look["rules"]), look["bold"]))
+            grid = dataclasses.replace(
+                grid, look=grids.Look(tuple(look["columns"]), tuple(look["rules"]), look["bold"])
+            )
             return rf"\begin{{center}}\gotmark {grids.to_latex(grid)}\end{{center}}"
         return rf"\begin{{center}}\gotmark {block.text}\end{{center}}"
     if block.label == "figure":

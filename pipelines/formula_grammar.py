@@ -13,7 +13,9 @@ GREEK = (
     r"\sigma \tau \phi \varphi \chi \psi \omega \Gamma \Delta \Theta \Lambda \Xi \Pi \Sigma \Phi \Psi \Omega"
 ).split()
 FUNCTIONS = r"\sin \cos \tan \log \ln \exp \det \arg \sinh \cosh \arctan \max \min \operatorname{rank} \operatorname{tr}".split()
-RELATIONS = r"= = = = = < > \leq \geq \neq \approx \equiv \sim \propto \in \subset \ll \gg \rightarrow \mapsto :=".split()
+RELATIONS = (
+    r"= = = = = < > \leq \geq \neq \approx \equiv \sim \propto \in \subset \ll \gg \rightarrow \mapsto :=".split()
+)
 OPERATORS = r"+ + + - - - \cdot \times \pm \otimes \oplus \circ \cup \cap \wedge /".split()
 ACCENTS = r"\hat \bar \tilde \vec \dot \ddot \widehat \overline \widetilde \mathbf \boldsymbol".split()
 STYLES = {r"\mathcal": "ABCDEFGHLMNOPST", r"\mathbb": "RCNZQEP", r"\mathfrak": "gabSAp", r"\mathrm": "dedABC"}
@@ -104,9 +106,13 @@ class Grammar:
         if kind < 0.72:
             name = self.pick(FUNCTIONS)
             power = "^{2}" if name in (r"\sin", r"\cos", r"\tan") and self.chance(0.3) else ""
-            return rf"{name}{power} \left({self.sum(depth - 1)}\right)" if self.chance(0.6) else f"{name} {self.symbol()}"
+            return (
+                rf"{name}{power} \left({self.sum(depth - 1)}\right)" if self.chance(0.6) else f"{name} {self.symbol()}"
+            )
         if kind < 0.82:
-            left, right = DELIMITERS[int(self.rng.choice(len(DELIMITERS), p=[0.5, 0.15, 0.06, 0.1, 0.06, 0.07, 0.03, 0.03]))]
+            left, right = DELIMITERS[
+                int(self.rng.choice(len(DELIMITERS), p=[0.5, 0.15, 0.06, 0.1, 0.06, 0.07, 0.03, 0.03]))
+            ]
             inside = self.sum(depth - 1)
             closed = rf"\left{left} {inside} \right{right}"
             return closed + (f"^{{{self.pick(['2', '3', 'n', '-1', 'T', '1/2'])}}}" if self.chance(0.3) else "")
@@ -227,7 +233,9 @@ class Grammar:
             lambda: rf"\forall {x} \in {self.pick(SETS)}, \quad {self.relation(1)}",
             lambda: rf"\left\{{ {x} \in \mathbb{{R}}^{{n}} \mid {self.relation(1)} \right\}}",
             lambda: rf"\exists {x}: {self.relation(0)} \Rightarrow {self.relation(0)}",
-            lambda: rf"{self.letter()}: {self.pick(['X', 'V', 'M'])} \rightarrow {self.pick(['Y', 'W', 'N'])}, \quad {x} \mapsto {self.sum(1)}",
+            lambda: (
+                rf"{self.letter()}: {self.pick(['X', 'V', 'M'])} \rightarrow {self.pick(['Y', 'W', 'N'])}, \quad {x} \mapsto {self.sum(1)}"
+            ),
             lambda: rf"{self.pick(['A', 'B'])} \xrightarrow{{{self.letter()}}} {self.pick(['C', 'D'])}",
         ]
         return kinds[int(self.rng.integers(len(kinds)))]()

@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -56,6 +56,8 @@ class Formulas:
     size_px: tuple[float, float] = (14.0, 32.0)
     most_px: int = 1400
     effects: float = 0.6
+
+    tools: ClassVar[tuple[str, ...]] = ("node",)
 
     def __post_init__(self) -> None:
         check_languages("formulas", self.languages)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -54,6 +54,8 @@ class Geometry:
     scale: tuple[float, float] = (1.8, 4.0)
     effects: float = 0.4
     block: int = 48
+
+    tools: ClassVar[tuple[str, ...]] = ("latex",)
 
     def __post_init__(self) -> None:
         low, high = self.scale

@@ -479,7 +479,9 @@ def axes(s: Scene, x: tuple[float, float], y: tuple[float, float]) -> None:
             s.commands.append(rf"\draw[lightgray,very thin] {s.at((i, y[0]))} -- {s.at((i, y[1]))};")
         for i in range(math.ceil(y[0]), math.floor(y[1]) + 1):
             s.commands.append(rf"\draw[lightgray,very thin] {s.at((x[0], i))} -- {s.at((x[1], i))};")
-    s.commands.append(rf"\draw[->] {s.at((x[0], 0))} -- {s.at((x[1], 0))} node[right] {{$x$}};".replace(" node[right] {$x$}", ""))
+    s.commands.append(
+        rf"\draw[->] {s.at((x[0], 0))} -- {s.at((x[1], 0))} node[right] {{$x$}};".replace(" node[right] {$x$}", "")
+    )
     s.commands.append(rf"\draw[->] {s.at((0, y[0]))} -- {s.at((0, y[1]))};")
     s.label((x[1], 0), "x", (x[0], 0))
     s.label((0, y[1]), "y", (0, y[0]))
@@ -649,7 +651,9 @@ def curve(s: Scene) -> None:
     parts = [s.at(points[0])]
     for i, (p, q) in enumerate(zip(points, points[1:], strict=False)):
         lift = s.uniform(-0.8, 0.8)
-        parts.append(f".. controls {s.at((p[0] + 0.5, p[1] + (lift if i == 0 else 0.0)))} and {s.at((q[0] - 0.5, q[1]))} .. {s.at(q)}")
+        parts.append(
+            f".. controls {s.at((p[0] + 0.5, p[1] + (lift if i == 0 else 0.0)))} and {s.at((q[0] - 0.5, q[1]))} .. {s.at(q)}"
+        )
     s.commands.append(rf"\draw{s.options()} {' '.join(parts)};")
     for point in points:
         if s.chance(0.7):

@@ -50,7 +50,13 @@ class Grid:
     @property
     def width(self) -> int:
         """Columns."""
-        return max((sum(cell.columns for cell in row) + covered for row, covered in zip(self.rows, self.covered(), strict=True)), default=0)
+        return max(
+            (
+                sum(cell.columns for cell in row) + covered
+                for row, covered in zip(self.rows, self.covered(), strict=True)
+            ),
+            default=0,
+        )
 
     def covered(self) -> list[int]:
         """How many places of each row cells from above cover."""

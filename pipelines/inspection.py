@@ -18,7 +18,7 @@ from got_jax.data.shards import Shards
 from got_jax.errors import GotError, require
 from got_jax.tokenizers import Tokenizer
 from pipelines.build import SPLIT, shard_fault, sources
-from pipelines.engines import remake
+from pipelines.engines import entries, remake
 
 
 def read_build(folder: Path) -> dict[str, Any]:
@@ -31,8 +31,12 @@ def read_build(folder: Path) -> dict[str, Any]:
         raise GotError(f"{path} cannot be read ({err}); build the folder again.") from None
 
 
-def check(folder: Path, remade: int = 20) -> list[str]:
-    """What is wrong with a build, a sentence each: counts and hashes of every shard, and some examples made again.
+def check(folder: Path, remade: int = 20, proved: int | None = None) -> list[str]:
+    """What is wrong with a build, a sentence each: counts and hashes of every shard, some examples made again, answers
+    proved against their pictures where the engine can.
+
+    Args:
+        proved: how many examples to prove (all by default).
 
     Raises:
         GotError: when the folder holds no build.
@@ -44,12 +48,21 @@ def check(folder: Path, remade: int = 20) -> list[str]:
         fault = shard_fault(folder / name, part["count"], part["sha256"])
         if fault:
             wrong.append(f"shard {name} {fault}; start the same build again.")
-    now = sources()
+    engine = remake(content["name"], content["engine"])
+    now = sources(engine)
     for name, value in content["sources"].items():
         if now.get(name) != value:
             wrong.append(f"{name} is {now.get(name)} here, but the build was made with {value}; examples may differ.")
     if not wrong and remade:
         wrong += _compare(folder, content, remade)
+    proof = entries()[content["name"]].proof
+    if not wrong and proof is not None:
+        shards = Shards(str(folder))
+        count = len(shards) if proved is None else min(proved, len(shards))
+        for number in tqdm(range(count), desc="prove answers", unit="example", disable=None):
+            fault = proof(shards.example(0, number))
+            if fault:
+                wrong.append(f"example {number}: {fault}.")
     return wrong
 
 
@@ -80,12 +93,13 @@ def stats(folder: Path, tokenizer: Tokenizer, most: int = 0) -> dict[str, Any]:
     characters: collections.Counter[str] = collections.Counter()
     kinds: collections.Counter[str] = collections.Counter()
     texts, seen = set(), set()
-    same_text = same_picture = 0
+    same_text = same_picture = redrawn = 0
     for index in tqdm(range(count), desc="read examples", unit="example", disable=None):
         example: Example = shards.example(0, index)
         tokens.append(len(tokenizer.encode(example.text)))
         characters.update(example.text)
         kinds["/".join(str(example.meta[k]) for k in ("language", "layout", "kind") if k in example.meta)] += 1
+        redrawn += example.meta.get("redrawn", 0)
         pictures.append(len(example.images))
         for data in example.images:
             sizes.append(Image.open(io.BytesIO(data)).size)
@@ -104,6 +118,7 @@ def stats(folder: Path, tokenizer: Tokenizer, most: int = 0) -> dict[str, Any]:
         "pictures": pictures,
         "same_text": same_text,
         "same_picture": same_picture,
+        "redrawn": redrawn,
         "sizes_px": sizes,
         "bytes": size_bytes,
         "examples_per_s": build.get("examples_per_s"),
@@ -122,6 +137,7 @@ def table(found: dict[str, Any]) -> str:
         ("rarest", " ".join(ch for ch, _ in found["characters"].most_common()[-20:] if ch.strip())),
         ("answers equal to an earlier one", f"{found['same_text']:,}"),
         ("pictures equal to an earlier one", f"{found['same_picture']:,}"),
+        ("draws that were refused and made again", f"{found['redrawn']:,}"),
         ("width, px", at(sizes[:, 0])),
         ("height, px", at(sizes[:, 1])),
         ("bytes of a picture", at(np.array(found["bytes"]))),

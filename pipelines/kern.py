@@ -267,7 +267,9 @@ class Composer:
                 degree = int(np.clip(degree + self.rng.choice([-4, -2, -1, -1, 0, 1, 1, 2, 4]), low, high))
                 steps = {degree}
                 if self.rng.random() < chords:
-                    steps |= {degree - int(s) for s in self.rng.choice([2, 4, 5, 7], int(self.rng.integers(1, 3)), False)}
+                    steps |= {
+                        degree - int(s) for s in self.rng.choice([2, 4, 5, 7], int(self.rng.integers(1, 3)), False)
+                    }
                 tokens.append((at, length, " ".join(spelt + self.pitch(s) for s in sorted(steps))))
             at += length
         for onset, token in self._beamed(tokens):
@@ -282,7 +284,12 @@ class Composer:
         while i < len(tokens):
             j = i
             beat = tokens[i][0] // group
-            while j < len(tokens) and tokens[j][0] // group == beat and tokens[j][1] < Fraction(1, 4) and "r" not in tokens[j][2]:
+            while (
+                j < len(tokens)
+                and tokens[j][0] // group == beat
+                and tokens[j][1] < Fraction(1, 4)
+                and "r" not in tokens[j][2]
+            ):
                 j += 1
             if j - i >= 2:
                 counts = [beams(tokens[k][2]) for k in range(i, j)]
@@ -308,7 +315,9 @@ class Composer:
         right = 6
         chords = (float(self.rng.uniform(0, 0.5)), float(self.rng.uniform(0, 0.4)))
         for number in range(1, measures + 1):
-            lower, left = self.measure(-14 if bass == "*clefF4" else -3, -1 if bass == "*clefF4" else 8, left, chords[0])
+            lower, left = self.measure(
+                -14 if bass == "*clefF4" else -3, -1 if bass == "*clefF4" else 8, left, chords[0]
+            )
             upper, right = self.measure(0, 14, right, chords[1])
             both = [dict(lower), dict(upper)]
             lines.append(f"={number}\t={number}")

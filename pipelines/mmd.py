@@ -100,7 +100,12 @@ def table_of(text: str) -> Grid:
 
 def plain_words(text: str) -> list[str]:
     """What is printed of markdown, as words without marks: to compare with a page's own text."""
-    text = re.sub(r"\\\[.*?\\\]|\\\(.*?\\\)|\\begin\{tabular\}\{.*?\}|\\[a-zA-Z]+|<[^>]*>|\[\^\d+\]", " ", text, flags=re.DOTALL)
+    text = re.sub(
+        r"\\\[.*?\\\]|\\\(.*?\\\)|\\begin\{tabular\}\{.*?\}|\\[a-zA-Z]+|<[^>]*>|\[\^\d+\]", " ", text, flags=re.DOTALL
+    )
     return re.findall(r"[\u3400-\u9fff]|[^\W_]+", text)
 
 
+def pieces(text: str) -> list[str]:
+    """Markdown cut where it may be: words with the space after them, Chinese characters, whole formulas."""
+    return re.findall(r"\\\(.*?\\\)\s*|[\u3400-\u9fff]|[^\s\u3400-\u9fff\\]+\s*|\\|\s+", text, flags=re.DOTALL)

@@ -1,6 +1,6 @@
-"""The molecules engine: structural formulas drawn by RDKit, with their canonical SMILES.
+"""The molecules engine: structural formulas drawn by RDKit and mathpix-markdown-it, with their canonical SMILES.
 
-Source: GOT paper 3.3.2 (ChEMBL's SMILES drawn by RDKit and mathpix-markdown-it; the latter is not here yet). Molecules
+Source: GOT paper 3.3.2 (ChEMBL's SMILES drawn by RDKit and mathpix-markdown-it). Molecules
 come from a file of SMILES, or are put together from common rings, chains and groups, every one checked by RDKit.
 """
 
@@ -10,7 +10,7 @@ import functools
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -19,6 +19,9 @@ from jaxtyping import UInt8
 from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import GotError, require
+from pipelines.backends import svg
+from pipelines.backends.node import node
+from pipelines.documents import draw_font
 from pipelines.paper import TINTS, scanned, to_png, wobbled
 
 RINGS = (
@@ -44,6 +47,8 @@ class Molecules:
         most_atoms: larger molecules are left out.
         picture_px: the least and most of a picture's longer side.
         effects: share of pictures that look scanned.
+        smilesdrawer: share of pictures that mathpix-markdown-it draws (by SmilesDrawer), the others RDKit does.
+        split: "train" or "held_out", of the fonts of these.
     """
 
     smiles: str = ""
@@ -52,6 +57,10 @@ class Molecules:
     most_atoms: int = 60
     picture_px: tuple[int, int] = (220, 640)
     effects: float = 0.4
+    smilesdrawer: float = 0.3
+    split: str = "train"
+
+    tools: ClassVar[tuple[str, ...]] = ("node",)
 
     def __post_init__(self) -> None:
         for name, (low, high) in (("rings", self.rings), ("picture_px", self.picture_px)):
@@ -77,7 +86,11 @@ class Molecules:
         from rdkit import Chem
 
         text = Chem.MolToSmiles(molecule)
-        pixels, style = draw(parse(text), rng, int(rng.integers(self.picture_px[0], self.picture_px[1] + 1)))
+        longest = int(rng.integers(self.picture_px[0], self.picture_px[1] + 1))
+        if rng.random() < self.smilesdrawer and 3 <= molecule.GetNumAtoms() <= 40:
+            pixels, style = draw_mathpix(text, rng, longest, self.split), "mathpix"
+        else:
+            pixels, style = draw(parse(text), rng, longest)
         meta: dict[str, Any] = {"engine": "molecules", "atoms": molecule.GetNumAtoms(), "style": style, "lines": 1}
         if rng.random() < self.effects:
             pixels, meta["effects"] = scanned(pixels, rng)
@@ -206,3 +219,36 @@ def draw(molecule: Any, rng: np.random.Generator, longest_px: int) -> tuple[UInt
     if style == "hand":
         pixels = wobbled(pixels, 1.6, 40, rng)
     return pixels, style
+
+
+def draw_mathpix(
+    smiles: str, rng: np.random.Generator, longest_px: int, split: str = "train"
+) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture by mathpix-markdown-it. Raises GotError when SmilesDrawer refuses the molecule."""
+    drawing = svg.parse(node().call("molecule", smiles=smiles))
+    font = draw_font(rng, split, "en", ("sans",), "normal")
+    paper = tuple(v / 255 for v in TINTS[rng.integers(len(TINTS))]) if rng.random() < 0.1 else (1.0, 1.0, 1.0)
+    margin = float(rng.uniform(4, 24))
+    scale = max(0.5, (longest_px - 2 * margin) / max(drawing.width, drawing.height))
+    return svg.paint(drawing, scale, [font], paper, margin)  # type: ignore[arg-type]
+
+
+def proof(example: Example) -> str:
+    """What is wrong with an example: its SMILES must be canonical, and the drawn structure must have the same InChI.
+
+    The structure is laid out, written as a mol block with its wedges, read back, and its InChI taken.
+    """
+    from rdkit import Chem
+    from rdkit.Chem import AllChem, inchi
+
+    smiles = example.text.removeprefix("<smiles>").removesuffix("</smiles>")
+    try:
+        molecule = parse(smiles)
+    except GotError as err:
+        return str(err)
+    if Chem.MolToSmiles(molecule) != smiles:
+        return "the SMILES is not canonical"
+    key = inchi.MolToInchi(molecule)
+    AllChem.Compute2DCoords(molecule)  # type: ignore[attr-defined]
+    drawn = Chem.MolFromMolBlock(Chem.MolToMolBlock(molecule))
+    return "" if drawn is not None and inchi.MolToInchi(drawn) == key else "the drawn structure has another InChI"

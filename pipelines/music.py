@@ -14,7 +14,7 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -56,6 +56,8 @@ class Music:
     lyrics: float = 0.08
     most_px: int = 2600
     effects: float = 0.7
+
+    tools: ClassVar[tuple[str, ...]] = ("verovio", "music21")
 
     def __post_init__(self) -> None:
         low, high = self.measures
@@ -234,7 +236,9 @@ def draw(text: str, style: dict[str, Any]) -> UInt8[np.ndarray, "H W"]:
         lines.append(place([shown], font, size * 1.3 * fit, 0, width, top + size * 1.2, "center"))
     if style["author"]:
         small = size * 0.75
-        lines.append(place([font.shown(style["author"])], font, small, 0, width - right, top + head - small * 0.4, "right"))
+        lines.append(
+            place([font.shown(style["author"])], font, small, 0, width - right, top + head - small * 0.4, "right")
+        )
     return np.maximum(ink, coverage(lines, width, height)) if lines else ink
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import re
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -77,6 +77,8 @@ class Tables:
     effects: float = 0.5
     block: int = 48
 
+    tools: ClassVar[tuple[str, ...]] = ("latex",)
+
     def __post_init__(self) -> None:
         check_languages("tables", self.languages, ("en", "zh"))
         require(self.form in grids.FORMS, f"tables: form is '{self.form}'; choose latex, html or markdown.")
@@ -125,7 +127,9 @@ class Tables:
             style |= {
                 "scale": float(rng.uniform(1.5, 3.2)),
                 "size": str(rng.choice(["small", "normalsize", "footnotesize", "large"])),
-                "font": str(rng.choice(["", "", r"\sffamily", r"\fontfamily{ptm}\selectfont", r"\fontfamily{ppl}\selectfont"])),
+                "font": str(
+                    rng.choice(["", "", r"\sffamily", r"\fontfamily{ptm}\selectfont", r"\fontfamily{ppl}\selectfont"])
+                ),
                 "stretch": float(np.round(rng.uniform(0.95, 1.5), 2)),
                 "gap_pt": float(np.round(rng.uniform(3, 9), 1)),
             }
@@ -192,7 +196,9 @@ class Writer:
             "count": lambda: f"{int(rng.uniform(0, scale)):,}" if digits > 1 else str(int(rng.uniform(0, scale))),
             "decimal": lambda: f"{rng.normal(0, scale / 50 + 1):.{digits}f}",
             "percent": lambda: f"{rng.uniform(0, 100):.{digits - 1}f}%",
-            "money": lambda: f"${rng.uniform(1, scale):,.2f}" if self.language == "en" else f"{rng.uniform(1, scale):,.2f}元",
+            "money": lambda: (
+                f"${rng.uniform(1, scale):,.2f}" if self.language == "en" else f"{rng.uniform(1, scale):,.2f}元"
+            ),
             "date": lambda: date(rng, self.language),
             "error": lambda: rf"\( {rng.normal(0, 10):.{digits}f} \pm {rng.uniform(0, 2):.{digits}f} \)",
             "formula": lambda: rf"\( {self.symbol()} \)",
@@ -264,7 +270,9 @@ class Writer:
         numeric = {"count", "decimal", "percent", "money", "error"}
         align = str(rng.choice(["c", "by kind", "l"], p=[0.4, 0.45, 0.15]))
         letters = [("r" if kind in numeric else "l") if align == "by kind" else align for kind in kinds]
-        letters = [f"p{{{rng.integers(3, 6)}cm}}" if kind == "long" else a for kind, a in zip(kinds, letters, strict=True)]
+        letters = [
+            f"p{{{rng.integers(3, 6)}cm}}" if kind == "long" else a for kind, a in zip(kinds, letters, strict=True)
+        ]
         if kinds[0] != "long" and align != "c":
             letters[0] = "l"
         how = str(rng.choice(["booktabs", "ruled", "grid", "bare"], p=[0.4, 0.25, 0.27, 0.08]))
@@ -369,7 +377,9 @@ def _escaped(text: str) -> str:
 def _scripts(formula: str) -> str:
     """A formula of letters with sub- and superscripts, and plus-minus, as HTML."""
     formula = formula.replace(r"\pm", "±")
-    formula = re.sub(r"([_^])\{(\w+)\}", lambda m: f"<{(tag := 'sub' if m[1] == '_' else 'sup')}>{m[2]}</{tag}>", formula)
+    formula = re.sub(
+        r"([_^])\{(\w+)\}", lambda m: f"<{(tag := 'sub' if m[1] == '_' else 'sup')}>{m[2]}</{tag}>", formula
+    )
     return re.sub(r"(?<![<\w/])([a-z])(?![\w>])", r"<i>\1</i>", formula)
 
 

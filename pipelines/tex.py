@@ -102,7 +102,9 @@ def expand(tex: str, macros: dict[str, tuple[int, str]]) -> str:
 
 def mathpix(formula: str, environment: str = "") -> str:
     """A formula's content in Mathpix's spelling: no labels and numbers, alignments as `aligned`."""
-    formula = re.sub(r"\\(?:label|tag\*?|vspace\*?|hspace\*?)\s*\{[^{}]*\}|\\(?:nonumber|notag|displaystyle)\b", " ", formula)
+    formula = re.sub(
+        r"\\(?:label|tag\*?|vspace\*?|hspace\*?)\s*\{[^{}]*\}|\\(?:nonumber|notag|displaystyle)\b", " ", formula
+    )
     formula = re.sub(r"\s+", " ", formula).strip().rstrip("\\").strip()
     base = environment.rstrip("*")
     if base in ("align", "eqnarray", "flalign", "alignat") and ("&" in formula or r"\\" in formula):

@@ -21,7 +21,15 @@ from pipelines.backends import svg
 from pipelines.backends.svg import Drawing, Mark, Style
 
 CM, PT = 72 / 2.54, 72 / 72.27  # in the points of PDF
-WIDTHS = {"ultra thin": 0.1, "very thin": 0.2, "thin": 0.4, "semithick": 0.6, "thick": 0.8, "very thick": 1.2, "ultra thick": 1.6}
+WIDTHS = {
+    "ultra thin": 0.1,
+    "very thin": 0.2,
+    "thin": 0.4,
+    "semithick": 0.6,
+    "thick": 0.8,
+    "very thick": 1.2,
+    "ultra thick": 1.6,
+}
 DASHES = {"dashed": (3.0, 3.0), "dotted": (0.0, 2.0), "densely dashed": (3.0, 2.0), "loosely dashed": (3.0, 6.0)}
 COLOURS = {
     "black": (0, 0, 0), "red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "gray": (0.5, 0.5, 0.5),
@@ -344,7 +352,12 @@ def _value(node: ast.AST, x: float, depth: int) -> float:
             return a / b
         if isinstance(node.op, ast.Pow):
             return math.pow(a, b)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and len(node.args) == 1:
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in FUNCTIONS
+        and len(node.args) == 1
+    ):
         return FUNCTIONS[node.func.id](_value(node.args[0], x, depth + 1))
     raise GotError(f"'{ast.dump(node)[:40]}' is not allowed in an expression.")
 

@@ -51,7 +51,9 @@ def missing() -> str:
     """What a machine lacks for this back end, as a sentence with the command that installs it; nothing if all is here."""
     if shutil.which("pdflatex") is None:
         return f"pdfLaTeX is missing; install it with `{INSTALL}`."
-    lacking = [name for name in ("CJKutf8.sty", "mhchem.sty", "multirow.sty", "tikz.sty", "c70gbsn.fd") if not _has(name)]
+    lacking = [
+        name for name in ("CJKutf8.sty", "mhchem.sty", "multirow.sty", "tikz.sty", "c70gbsn.fd") if not _has(name)
+    ]
     return f"LaTeX lacks {', '.join(lacking)}; install it with `{INSTALL}`." if lacking else ""
 
 
@@ -220,7 +222,9 @@ def _document(bodies: Sequence[str], kind: Kind) -> str:
     for number, body in enumerate(bodies):
         parts.append(f"\\immediate\\write-1{{got-body {number}}}%")
         begun = "" if r"\gotbegin" in body else r"\gotbegin"  # a body that changes columns says itself where it begins
-        parts.append(f"{begin}%\n{body}%\n{end}" if kind.tight else f"\\clearpage\\stepcounter{{got}}{begun}\n{body}\n{end}")
+        parts.append(
+            f"{begin}%\n{body}%\n{end}" if kind.tight else f"\\clearpage\\stepcounter{{got}}{begun}\n{body}\n{end}"
+        )
     return "\n".join([*parts, r"\end{CJK*}\end{document}", ""])
 
 

@@ -429,9 +429,7 @@ def _dashed(data: str, dash: tuple[float, ...]) -> str:
             for t in np.linspace(0, 1, 17)[1:]:
                 inner = corners
                 while len(inner) > 1:  # de Casteljau
-                    inner = [
-                        (p[0] + (q[0] - p[0]) * t, p[1] + (q[1] - p[1]) * t) for p, q in itertools.pairwise(inner)
-                    ]
+                    inner = [(p[0] + (q[0] - p[0]) * t, p[1] + (q[1] - p[1]) * t) for p, q in itertools.pairwise(inner)]
                 lines[-1].append((float(inner[0][0]), float(inner[0][1])))
     dash, out = dash * 2 if len(dash) % 2 else dash, []
     for line in lines:
@@ -521,9 +519,7 @@ def _draw(
             text = _text(mark, fonts)
             if style.stroke and style.width and not black:
                 lines = _stroke(style.width, style.cap, style.join)
-                mupdf.fz_stroke_text(
-                    device, text, lines, ctm, space, _ink(style.stroke), style.stroke_opacity, params
-                )
+                mupdf.fz_stroke_text(device, text, lines, ctm, space, _ink(style.stroke), style.stroke_opacity, params)
             if fill:
                 mupdf.fz_fill_text(device, text, ctm, space, list(fill), style.fill_opacity, params)
         else:
@@ -536,7 +532,16 @@ def _draw(
             if style.stroke and style.stroke_opacity and not thin:
                 colour = _ink((0.0,) if black else style.stroke)
                 path = _path(_dashed(mark.path, style.dash)) if any(style.dash) else path
-                mupdf.fz_stroke_path(device, path, _stroke(style.width, style.cap, style.join), ctm, space, colour, style.stroke_opacity, params)
+                mupdf.fz_stroke_path(
+                    device,
+                    path,
+                    _stroke(style.width, style.cap, style.join),
+                    ctm,
+                    space,
+                    colour,
+                    style.stroke_opacity,
+                    params,
+                )
         for _ in mark.clips:
             mupdf.fz_pop_clip(device)
 

@@ -136,9 +136,12 @@ def option(chart: dict[str, Any], style: dict[str, Any]) -> dict[str, Any]:
             "xAxis": category,
             "yAxis": {"type": "category", "data": list(series), "axisLabel": {"color": ink, "interval": 0}},
             "visualMap": {
-                "min": min(numbers), "max": max(numbers), "show": False, "inRange": {"color": list(RAMPS[style["ramp"]])},
+                "min": min(numbers),
+                "max": max(numbers),
+                "show": False,
+                "inRange": {"color": list(RAMPS[style["ramp"]])},
             },
-        }  # fmt: skip
+        }
     elif kind == "scatter":
         made |= {
             "xAxis": {**value, **shown(chart["x_title"]), "nameGap": 28, "scale": True},

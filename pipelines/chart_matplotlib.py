@@ -176,7 +176,7 @@ def _figure(chart: dict[str, Any], style: dict[str, Any]) -> tuple[Any, Any]:
 def _margins(
     chart: dict[str, Any], style: dict[str, Any], names: list[str], series: dict[str, Any]
 ) -> dict[str, float]:
-    """Room for names and numbers around the plot, from the lengths of texts: a layout engine takes as long as drawing."""
+    """Room around the plot, from the lengths of texts: matplotlib's layout engine takes as long as drawing."""
     kind, pt = style["kind"], style["font_pt"]
     width, height = (72 * side for side in style["size_in"])
     long = lambda text: sum(1.0 if ch > "\u2e80" else 0.56 for ch in text) * pt

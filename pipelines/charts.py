@@ -8,6 +8,7 @@ here directly.
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import zlib
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ from pipelines.tries import Unusable, first_usable
 from pipelines.vocabulary import Vocabulary
 
 KINDS = {
-    "bar": 0.14, "grouped": 0.1, "stacked": 0.08, "horizontal": 0.1, "line": 0.1, "lines": 0.1, "area": 0.05, "pie": 0.08,
-    "donut": 0.04, "scatter": 0.04, "radar": 0.04, "box": 0.03, "histogram": 0.03, "heat map": 0.03, "combined": 0.04,
+    "bar": 0.14, "grouped": 0.1, "stacked": 0.08, "horizontal": 0.1, "line": 0.1, "lines": 0.1, "area": 0.05,
+    "pie": 0.08, "donut": 0.04, "scatter": 0.04, "radar": 0.04, "box": 0.03, "histogram": 0.03, "heat map": 0.03,
+    "combined": 0.04,
 }  # fmt: skip
 SERIES = {"grouped", "stacked", "lines", "radar", "heat map", "combined", "box", "area"}
 NONE = "None"
@@ -192,7 +194,7 @@ def _numbers(rng: np.random.Generator, count: int) -> list[float]:
     else:
         values = rng.lognormal(-1.5, 0.8, count)
     values = np.maximum(values * size * 0.98, 10.0**-digits)
-    return [round(float(v), digits) if digits else int(round(float(v))) or 1 for v in values]
+    return [round(float(v), digits) if digits else round(float(v)) or 1 for v in values]
 
 
 def _compose(rng: np.random.Generator, kind: str, language: str, words: _Words) -> dict[str, Any]:
@@ -204,7 +206,7 @@ def _compose(rng: np.random.Generator, kind: str, language: str, words: _Words) 
         edges = [low + width * i for i in range(count + 1)]
         shape = np.exp(-(((np.arange(count) - count * rng.uniform(0.3, 0.7)) / (count * 0.3)) ** 2))
         counts = rng.poisson(shape * rng.uniform(15, 200)) + 1
-        values = {f"{a}-{b}": int(n) for (a, b), n in zip(zip(edges, edges[1:], strict=False), counts, strict=True)}
+        values = {f"{a}-{b}": int(n) for (a, b), n in zip(itertools.pairwise(edges), counts, strict=True)}
     elif kind == "scatter":
         xs = dict.fromkeys(str(v) for v in np.round(np.sort(rng.uniform(0, 100, count)), 1).tolist())
         values = dict(zip(xs, _numbers(rng, len(xs)), strict=True))

@@ -40,7 +40,8 @@ PAGE = Kind(
 HEADS = {
     "en": "Introduction|Related work|Method|Background|Experiments|Results|Discussion|Conclusion|Data|Analysis|Model|"
     "Preliminaries|Evaluation|Ablation study|Limitations|Proof of the theorem|Notation|Applications|Overview|Summary",
-    "zh": "引言|相关工作|方法|背景|实验|结果|讨论|结论|数据|分析|模型|预备知识|评价|局限性|定理的证明|符号说明|应用|概述|小结",
+    "zh": "引言|相关工作|方法|背景|实验|结果|讨论|结论|数据|分析|模型|预备知识|评价|局限性|定理的证明|符号说明|应用|"
+    "概述|小结",
 }
 SIZES = (8, 9, 10, 10.95, 12, 14.4, 17.28, 20.74)
 FIXED = {
@@ -351,7 +352,8 @@ def page_latex(blocks: Any, figures: Any, style: dict[str, Any]) -> str:
     size, lead = style["size_pt"], style["size_pt"] * style["leading"]
     set_up = (
         f"\\fontfamily{{{style['font']}}}"
-        f"\\fontsize{{{size}}}{{{lead:.2f}}}\\selectfont\\setlength{{\\parindent}}{{{2 * size if style['indent'] else 0}pt}}"
+        f"\\fontsize{{{size}}}{{{lead:.2f}}}\\selectfont"
+        f"\\setlength{{\\parindent}}{{{2 * size if style['indent'] else 0}pt}}"
         f"\\setlength{{\\parskip}}{{{0 if style['indent'] else round(0.45 * size, 1)}pt}}\\setcounter{{footnote}}{{0}}"
         f"\\pagestyle{{{'plain' if style['number'] else 'empty'}}}\\setcounter{{page}}{{{style['number'] or 1}}}"
     )
@@ -393,7 +395,8 @@ def _block_latex(block: Block, notes: dict[str, str], size: float, looks: list, 
         return rf"\begin{{center}}\gotmark\textit{{{inline(block.text.strip('*'))}}}\end{{center}}"
     if block.label in ("heading", "subheading"):
         factor = 1.25 if block.label == "heading" else 1.1
-        return rf"\vspace{{{0.5 * size:.1f}pt}}\noindent{{{big(factor)}\bfseries \gotmark {inline(block.text)}\par}}\nopagebreak\vspace{{{0.2 * size:.1f}pt}}"
+        text = rf"\noindent{{{big(factor)}\bfseries \gotmark {inline(block.text)}\par}}"
+        return rf"\vspace{{{0.5 * size:.1f}pt}}{text}\nopagebreak\vspace{{{0.2 * size:.1f}pt}}"
     if block.label in ("list", "numbered"):
         name = "itemize" if block.label == "list" else "enumerate"
         items = "\n".join(

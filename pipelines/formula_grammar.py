@@ -12,7 +12,8 @@ GREEK = (
     r"\alpha \beta \gamma \delta \epsilon \varepsilon \zeta \eta \theta \vartheta \kappa \lambda \mu \nu \xi \pi \rho "
     r"\sigma \tau \phi \varphi \chi \psi \omega \Gamma \Delta \Theta \Lambda \Xi \Pi \Sigma \Phi \Psi \Omega"
 ).split()
-FUNCTIONS = r"\sin \cos \tan \log \ln \exp \det \arg \sinh \cosh \arctan \max \min \operatorname{rank} \operatorname{tr}".split()
+FUNCTIONS = r"\sin \cos \tan \log \ln \exp \det \arg \sinh \cosh \arctan \max \min".split()
+FUNCTIONS += [r"\operatorname{rank}", r"\operatorname{tr}"]
 RELATIONS = (
     r"= = = = = < > \leq \geq \neq \approx \equiv \sim \propto \in \subset \ll \gg \rightarrow \mapsto :=".split()
 )
@@ -234,7 +235,7 @@ class Grammar:
             lambda: rf"\left\{{ {x} \in \mathbb{{R}}^{{n}} \mid {self.relation(1)} \right\}}",
             lambda: rf"\exists {x}: {self.relation(0)} \Rightarrow {self.relation(0)}",
             lambda: (
-                rf"{self.letter()}: {self.pick(['X', 'V', 'M'])} \rightarrow {self.pick(['Y', 'W', 'N'])}, \quad {x} \mapsto {self.sum(1)}"
+                rf"{self.letter()}: {self.pick('XVM')} \rightarrow {self.pick('YWN')}, \quad {x} \mapsto {self.sum(1)}"
             ),
             lambda: rf"{self.pick(['A', 'B'])} \xrightarrow{{{self.letter()}}} {self.pick(['C', 'D'])}",
         ]

@@ -131,7 +131,7 @@ def without_labels(text: str) -> str:
 
 
 def proof(example: Example) -> str:
-    """What is wrong with an example: its answer must compile to its picture, and a rasteriser without TeX must agree."""
+    """What is wrong with an example: its answer must compile to its picture; a rasteriser without TeX must agree."""
     meta = example.meta
     whole, bare = latex.typeset([example.text, without_labels(example.text)], latex.TIKZ)
     if isinstance(whole, str) or isinstance(bare, str):

@@ -2,6 +2,7 @@ r"""Scenes of plane and solid geometry, written as TikZ with numbers for coordin
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -578,7 +579,7 @@ def solid(s: Scene) -> None:
     hidden = ("dashed",)
     if how == "cuboid":
         a, b, c, e = (0, 0), (w, 0), (w, h), (0, h)
-        a2, b2, c2, e2 = (tuple(v + d * 0.8 for v in p) for p in (a, b, c, e))
+        a2, b2, c2, e2 = ((p[0] + d * 0.8, p[1] + d * 0.8) for p in (a, b, c, e))
         s.line(a, b, c, e, closed=True)
         s.line(b, b2, c2, c)
         s.line(c2, e2, e)
@@ -649,11 +650,9 @@ def curve(s: Scene) -> None:
     """A free curve with points on it, vectors, or a closed region."""
     points = [(float(i) * 1.4, s.uniform(-1.2, 1.2)) for i in range(int(s.rng.integers(3, 6)))]
     parts = [s.at(points[0])]
-    for i, (p, q) in enumerate(zip(points, points[1:], strict=False)):
-        lift = s.uniform(-0.8, 0.8)
-        parts.append(
-            f".. controls {s.at((p[0] + 0.5, p[1] + (lift if i == 0 else 0.0)))} and {s.at((q[0] - 0.5, q[1]))} .. {s.at(q)}"
-        )
+    for i, (p, q) in enumerate(itertools.pairwise(points)):
+        one = p[0] + 0.5, p[1] + (s.uniform(-0.8, 0.8) if i == 0 else 0.0)
+        parts.append(f".. controls {s.at(one)} and {s.at((q[0] - 0.5, q[1]))} .. {s.at(q)}")
     s.commands.append(rf"\draw{s.options()} {' '.join(parts)};")
     for point in points:
         if s.chance(0.7):

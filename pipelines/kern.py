@@ -231,7 +231,7 @@ class Composer:
         return spelt + mark
 
     def rhythm(self) -> list[tuple[Fraction, str]]:
-        """Lengths (in whole notes) that fill a measure, with their kern spelling; no length crosses its beat's group."""
+        """Lengths (in whole notes) that fill a measure, with their spelling; none crosses its beat's group."""
         top, bottom = self.meter
         compound = bottom == 8 and top % 3 == 0
         beat = Fraction(3, 8) if compound else Fraction(1, bottom)

@@ -243,7 +243,7 @@ def draw(text: str, style: dict[str, Any]) -> UInt8[np.ndarray, "H W"]:
 
 
 def proof(example: Example) -> str:
-    """What is wrong with an example: Verovio and music21 must find the notes that are written, and the picture again."""
+    """What is wrong with an example: Verovio and music21 must find the notes written, and the picture again."""
     style, text = example.meta["style"], example.text
     try:
         if zlib.crc32(draw(text, style).tobytes()) != example.meta["ink"]:
@@ -284,7 +284,8 @@ def music21_notes(text: str) -> Counter[tuple[int, str, int]]:
     import music21
 
     found: Counter[tuple[int, str, int]] = Counter()
-    parts = list(music21.converter.parseData(text, format="humdrum").parts)
+    score: Any = music21.converter.parseData(text, format="humdrum")
+    parts = list(score.parts)
     for number, part in enumerate(parts):
         for element in part.recurse().notes:
             for pitch in element.pitches:

@@ -1,8 +1,8 @@
 """The papers engine: pages of real documents with their markdown: LaTeX sources beside their PDF, and Word files.
 
 Sources: Nougat (LaTeX source and PDF; pages are split by fuzzy matching), DeepSeek-OCR's Word data (.docx content with
-HTML tables and LaTeX formulas). A page is used when its words are found again in the source; the rest is left out with a
-reason.
+HTML tables and LaTeX formulas). A page is used when its words are found again in the source; the rest is left out with
+a reason.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def page_words(pdf: bytes) -> list[list[str]]:
         raise GotError(f"its PDF cannot be read ({str(err).splitlines()[0]}).") from None
     require(not document.needs_pass, "its PDF is encrypted; remove the password.")
     flags = pymupdf.TEXT_DEHYPHENATE | pymupdf.TEXT_PRESERVE_WHITESPACE
-    return [mmd.plain_words(page.get_text("text", flags=flags)) for page in document]
+    return [mmd.plain_words(str(page.get_text("text", flags=flags))) for page in document]
 
 
 def split(blocks: list[Block], pages: list[list[str]]) -> list[tuple[str, float]]:

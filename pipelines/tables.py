@@ -90,10 +90,7 @@ class Tables:
         """The example of this index; the same bytes in any process."""
         source, page, turn = drawn(self, "tables", latex.FIGURE, seed, index)
         rng = generator("tables paper", seed, index)
-        if page is None:
-            ink = html_ink(source.grid, source.style)
-        else:
-            ink = page.cover(source.style["scale"])
+        ink = html_ink(source.grid, source.style) if page is None else page.cover(source.style["scale"])
         text = grids.FORMS[source.form][0](source.grid)
         meta: dict[str, Any] = {
             "engine": "tables",

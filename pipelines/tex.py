@@ -1,4 +1,4 @@
-r"""Reads LaTeX sources as papers have them: macros expanded, comments gone, formulas found and put into Mathpix's forms.
+r"""Reads LaTeX sources as papers have them: macros expanded, comments gone, formulas found and put in Mathpix's forms.
 
 Nothing is run: a source is text that pylatexenc cuts into nodes.
 """

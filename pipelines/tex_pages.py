@@ -15,28 +15,18 @@ from pipelines.grids import Cell, Grid
 from pipelines.mmd import Block
 
 HEADS = {
+    "chapter": "heading",
     "section": "heading",
     "subsection": "subheading",
     "subsubsection": "subheading",
-    "chapter": "heading",
     "paragraph": "subheading",
 }
-DROPPED = {"label", "cite", "citep", "citet", "ref", "eqref", "index", "vspace", "hspace", "bibliography", "thanks", "includegraphics", "input", "include", "usepackage", "documentclass", "date", "bibliographystyle", "pagestyle", "thispagestyle", "setlength", "setcounter", "newgeometry", "geometry"}  # fmt: skip
-KEPT = {
-    "emph",
-    "textit",
-    "textbf",
-    "textrm",
-    "texttt",
-    "textsc",
-    "underline",
-    "mbox",
-    "text",
-    "textsf",
-    "uppercase",
-    "textsl",
-}
-SYMBOLS = {"%": "%", "&": "&", "$": "$", "#": "#", "_": "_", "{": "{", "}": "}", " ": " ", ",": " ", "-": "", "/": "", "@": "", "ldots": "...", "dots": "...", "LaTeX": "LaTeX", "TeX": "TeX", "textbackslash": "\\", "ss": "ß", "o": "ø", "ae": "æ", "aa": "å", "S": "§", "quad": " ", "qquad": " ", "newline": " "}  # fmt: skip
+KEPT = frozenset("emph textit textbf textrm texttt textsc textsf textsl underline mbox text uppercase".split())
+SYMBOLS = {
+    **{mark: mark for mark in "%&$#_{}"}, " ": " ", ",": " ", "-": "", "/": "", "@": "", "ldots": "...", "dots": "...",
+    "LaTeX": "LaTeX", "TeX": "TeX", "textbackslash": "\\", "ss": "ß", "o": "ø", "ae": "æ", "aa": "å", "S": "§",
+    "quad": " ", "qquad": " ", "newline": " ",
+}  # fmt: skip
 SKIPPED = ("tikzpicture", "thebibliography", "lstlisting", "verbatim", "comment", "algorithm", "algorithmic", "picture")
 
 

@@ -1,16 +1,19 @@
 r"""A TeX-free rasteriser of plain TikZ: \draw, \fill, \filldraw and \node with numbers for coordinates.
 
-The second opinion on what pdfLaTeX draws, and a way to look at TikZ that a model wrote: nothing is evaluated, expressions
-of plots are walked as a tree of sums and a few functions. Bounding boxes grow as PGF's do, so pictures align.
+The second opinion on what pdfLaTeX draws, and a way to look at TikZ that a model wrote: nothing is evaluated,
+expressions of plots are walked as a tree of sums and a few functions. Bounding boxes grow as PGF's do, so pictures
+align.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import itertools
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,6 +120,11 @@ def _point(text: str) -> Point:
     return _number(parts[0]), _number(parts[1])
 
 
+def _scaled(text: str, unit: float) -> Point:
+    x, y = _point(text)
+    return x * unit, y * unit
+
+
 def _style(kind: str, options: list[str]) -> tuple[Style, list[str], dict[str, str]]:
     """A path's style, its arrows, and what is left of its options."""
     width, colour, fill, dash, opacity = WIDTHS["thin"], (0.0, 0.0, 0.0), None, (), 1.0
@@ -200,28 +208,26 @@ def _draw(picture: Picture, kind: str, options: list[str], body: str, scale: flo
         assert m is not None
         place = m.end()
         groups = [g for g in m.groups()[1:] if g is not None]
-        which = m.lastgroup if m.lastgroup not in ("px", "py") else "plot"
         which = next(n for n in ("cycle", "curve", "line", "rect", "circle", "ellipse", "arc", "plot", "move") if m[n])
-        there = lambda text: tuple(v * unit for v in _point(text))  # noqa: E731
+        there = functools.partial(_scaled, unit=unit)
         if which == "move":
-            at = start = there(groups[-1])  # type: ignore[assignment]
-            if not STEP.match(body, place) or not re.match(r"\s*(circle|ellipse|rectangle|arc)", body[place:]):
-                out.append(f"M{push([at])}")
-            elif re.match(r"\s*arc", body[place:]):
+            at = start = there(groups[-1])
+            alone = re.match(r"\s*(circle|ellipse|rectangle)", body[place:])  # these begin where they like
+            if not alone:
                 out.append(f"M{push([at])}")
         elif which == "cycle":
             out.append("Z")
             at = start
         elif which == "line":
             to = there(groups[-1])
-            lead([at, to])  # type: ignore[list-item]
-            out.append(f"L{push([to])}")  # type: ignore[list-item]
-            at = to  # type: ignore[assignment]
+            lead([at, to])
+            out.append(f"L{push([to])}")
+            at = to
         elif which == "curve":
             a, b, to = (there(g) for g in groups[-3:])
-            lead([at, a, b, to])  # type: ignore[list-item]
-            out.append(f"C{push([a, b, to])}")  # type: ignore[list-item]
-            at = to  # type: ignore[assignment]
+            lead([at, a, b, to])
+            out.append(f"C{push([a, b, to])}")
+            at = to
         elif which == "rect":
             x, y = there(groups[-1])
             out.append(f"M{push([at])}L{push([(x, at[1])])}L{push([(x, y)])}L{push([(at[0], y)])}Z")
@@ -256,7 +262,7 @@ def _draw(picture: Picture, kind: str, options: list[str], body: str, scale: flo
             picture.marks.append(_tip(tail, tip, style))
 
 
-def _ellipse(centre: Point, rx: float, ry: float, push) -> str:  # noqa: ANN001
+def _ellipse(centre: Point, rx: float, ry: float, push: Callable[[list[Point]], str]) -> str:
     points = _arc_points(centre, rx, ry, 0.0, 2 * math.pi)
     first = f"M{push([(centre[0] + rx, centre[1])])}"
     return first + "".join(f"C{push(points[i : i + 3])}" for i in range(0, len(points), 3)) + "Z"

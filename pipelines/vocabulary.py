@@ -12,8 +12,8 @@ NAMES = {
         "Vienna|Oslo|Dublin|Boston|Denver|Hanoi|Nairobi|Athens|Prague",
         "month": "January|February|March|April|May|June|July|August|September|October|November|December",
         "quarter": "Q1|Q2|Q3|Q4|H1|H2|FY19|FY20|FY21|FY22|FY23",
-        "product": "Laptops|Phones|Tablets|Cameras|Shoes|Jackets|Books|Toys|Coffee|Tea|Rice|Wheat|Steel|Cement|Bicycles|"
-        "Furniture|Cosmetics|Snacks|Fruit|Dairy",
+        "product": "Laptops|Phones|Tablets|Cameras|Shoes|Jackets|Books|Toys|Coffee|Tea|Rice|Wheat|Steel|Cement|"
+        "Bicycles|Furniture|Cosmetics|Snacks|Fruit|Dairy",
         "method": "Baseline|Ours|CNN|LSTM|Transformer|ResNet-50|ViT-B|SVM|k-NN|Random forest|XGBoost|BERT|GRU|U-Net|"
         "AdaBoost|Lasso|Ridge|PCA|GAN|MLP",
         "sector": "Energy|Finance|Health care|Education|Transport|Retail|Agriculture|Mining|Tourism|Construction|Media|"
@@ -24,7 +24,7 @@ NAMES = {
         "material": "Copper|Iron|Zinc|Nickel|Silver|Glass|Nylon|Oak|Granite|Rubber|Cotton|Silk|Wool",
     },
     "zh": {
-        "country": "中国|印度|美国|巴西|日本|德国|法国|墨西哥|埃及|越南|意大利|加拿大|西班牙|波兰|智利|挪威|泰国|土耳其",
+        "country": "中国|印度|美国|巴西|日本|德国|法国|墨西哥|埃及|越南|意大利|加拿大|西班牙|波兰|智利|挪威|泰国",
         "city": "北京|上海|广州|深圳|成都|杭州|武汉|西安|南京|重庆|天津|苏州|长沙|青岛|大连|厦门|昆明|沈阳|郑州|合肥",
         "month": "一月|二月|三月|四月|五月|六月|七月|八月|九月|十月|十一月|十二月",
         "quarter": "第一季度|第二季度|第三季度|第四季度|上半年|下半年|全年",
@@ -42,8 +42,8 @@ HEADS = {
     "Precision|F1|Loss|Time (s)|Speed|Weight|Height|Length|Age|Year|Total|Mean|Median|Std. dev.|Min|Max|Count|Output|"
     "Exports|Imports|Budget|Balance|Income|Temperature|Pressure|Volume|Energy|Visits|Orders|Errors|Params|Memory (MB)|"
     "Latency|BLEU|AUC|RMSE|Yield|Margin|Index|Rainfall|Humidity|Wind|Votes|Members|Capacity|Efficiency",
-    "zh": "收入|销量|利润|成本|价格|数量|份额|增长率|人口|面积|密度|比率|得分|排名|准确率|召回率|精确率|损失|时间|速度|重量|"
-    "高度|长度|年龄|年份|合计|均值|中位数|标准差|最小值|最大值|产量|出口|进口|预算|余额|温度|压力|体积|能耗|访问量|订单|"
+    "zh": "收入|销量|利润|成本|价格|数量|份额|增长率|人口|面积|密度|比率|得分|排名|准确率|召回率|精确率|损失|时间|速度|"
+    "重量|高度|长度|年龄|年份|合计|均值|中位数|标准差|最小值|最大值|产量|出口|进口|预算|余额|温度|压力|体积|能耗|访问量|订单|"
     "误差|参数量|内存|延迟|降雨量|湿度|风速|票数|会员|容量|效率|库存",
 }
 TITLES = {

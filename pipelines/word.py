@@ -29,10 +29,10 @@ ACCENTS = {
 SIGNS = dict(
     zip(
         "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ≤≥≠±×÷∞∂∇∈→⇒≈≡·√∀∃⊂∪∩",
-        r"\alpha \beta \gamma \delta \varepsilon \zeta \eta \theta \iota \kappa \lambda \mu \nu \xi \pi \rho \sigma \tau "
-        r"\upsilon \varphi \chi \psi \omega \Gamma \Delta \Theta \Lambda \Xi \Pi \Sigma \Phi \Psi \Omega \leq \geq \neq "
-        r"\pm \times \div \infty \partial \nabla \in \rightarrow \Rightarrow \approx \equiv \cdot \surd \forall \exists "
-        r"\subset \cup \cap".split(),
+        r"\alpha \beta \gamma \delta \varepsilon \zeta \eta \theta \iota \kappa \lambda \mu \nu \xi \pi \rho \sigma "
+        r"\tau \upsilon \varphi \chi \psi \omega \Gamma \Delta \Theta \Lambda \Xi \Pi \Sigma \Phi \Psi \Omega \leq "
+        r"\geq \neq \pm \times \div \infty \partial \nabla \in \rightarrow \Rightarrow \approx \equiv \cdot \surd "
+        r"\forall \exists \subset \cup \cap".split(),
         strict=False,
     )
 )

@@ -48,7 +48,7 @@ FORBIDDEN = re.compile(
 
 
 def missing() -> str:
-    """What a machine lacks for this back end, as a sentence with the command that installs it; nothing if all is here."""
+    """What this machine lacks for the back end, with the command that installs it; nothing if all is here."""
     if shutil.which("pdflatex") is None:
         return f"pdfLaTeX is missing; install it with `{INSTALL}`."
     lacking = [
@@ -113,7 +113,7 @@ class Page:
 
     def text(self) -> str:
         """The page's text layer."""
-        return _open(self.pdf)[self.number].get_text()
+        return str(_open(self.pdf)[self.number].get_text())
 
     def _pixels(self, scale: float, space: str) -> Any:
         import pymupdf
@@ -297,6 +297,6 @@ FALLBACKS = {"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": 
 
 def _chinese(character: str) -> bool:
     try:
-        return "\u3000" <= character and len(character.encode("gb2312")) == 2
+        return character >= "\u3000" and len(character.encode("gb2312")) == 2
     except UnicodeEncodeError:
         return False

@@ -21,7 +21,7 @@ INSTALL_PACKAGES = "make node"
 
 
 def missing() -> str:
-    """What a machine lacks for this back end, as a sentence with the command that installs it; nothing if all is here."""
+    """What this machine lacks for the back end, with the command that installs it; nothing if all is here."""
     if shutil.which("node") is None:
         return f"Node.js is missing; install it with `{INSTALL_NODE}`."
     if not (FOLDER / "node_modules" / "mathpix-markdown-it").is_dir():

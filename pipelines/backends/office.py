@@ -20,7 +20,7 @@ def program() -> str:
 
 
 def missing() -> str:
-    """What a machine lacks for this back end, as a sentence with the command that installs it; nothing if all is here."""
+    """What this machine lacks for the back end, with the command that installs it; nothing if all is here."""
     return "" if program() else f"LibreOffice is missing; install it with `{INSTALL}`."
 
 

@@ -256,8 +256,8 @@ def _colour(text: str, current: Colour) -> tuple[Colour | None, float]:
 
 
 STYLED = frozenset(
-    "style color fill stroke fill-opacity stroke-opacity opacity stroke-width stroke-linecap stroke-linejoin text-anchor "
-    "stroke-dasharray fill-rule dominant-baseline font-size font-weight font-style direction".split()
+    "style color fill stroke fill-opacity stroke-opacity opacity stroke-width stroke-linecap stroke-linejoin "
+    "text-anchor stroke-dasharray fill-rule dominant-baseline font-size font-weight font-style direction".split()
 )
 
 

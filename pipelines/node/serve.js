@@ -19,6 +19,15 @@ const svgOf = (html) => {
   return found[0];
 };
 
+// SmilesDrawer draws lots: the same request must give the same picture.
+const seedRandom = () => {
+  let state = 1;
+  Math.random = () => {
+    state = (state * 16807) % 2147483647;
+    return (state - 1) / 2147483646;
+  };
+};
+
 const methods = {
   // A formula; each of "formulas" is [TeX, display].
   formulas: ({ formulas }) =>
@@ -54,6 +63,7 @@ readline.createInterface({ input: process.stdin }).on('line', (line) => {
   try {
     const request = JSON.parse(line);
     id = request.id;
+    seedRandom();
     answer = { id, result: methods[request.method](request) };
   } catch (err) {
     answer = { id, error: String((err && err.message) || err).split('\n')[0] };

@@ -48,7 +48,7 @@ def style(rng: np.random.Generator, kind: str) -> dict[str, Any]:
 def draw(chart: dict[str, Any], style: dict[str, Any], typefaces: Sequence[Typeface]) -> UInt8[np.ndarray, "H W 3"]:
     """The chart's picture."""
     width, height = style["size_px"]
-    made = node().call("chart", option=option(chart, style), width=width, height=height)
+    made = node("echarts").call("chart", option=option(chart, style), width=width, height=height)
     paper = (0.1, 0.1, 0.13) if style["dark"] else (1.0, 1.0, 1.0)
     return svg.paint(svg.parse(made), style["scale"], typefaces, paper)
 

@@ -122,7 +122,7 @@ def read(text: str) -> Score:
             continue
         kept = [cells[i] for i in columns]
         if line.startswith("="):
-            if any(any(c not in (".",) for c in row) for row in current):
+            if broken or any(any(c != "." for c in row) for row in current):
                 score.measures.append([] if broken else current)
                 score.heads.append(start)
             current, start, broken = [], [list(h.values()) for h in heads], False

@@ -108,7 +108,7 @@ def mathpix(formula: str, environment: str = "") -> str:
     formula = re.sub(r"\s+", " ", formula).strip().rstrip("\\").strip()
     base = environment.rstrip("*")
     if base in ("align", "eqnarray", "flalign", "alignat") and ("&" in formula or r"\\" in formula):
-        formula = re.sub(r"&\s*(=|<|>|\\leq?|\\geq?|\\approx|\\equiv)\s*&", r"& \1 ", formula)
+        formula = re.sub(r"&\s*(=|<|>|\\leq?|\\geq?|\\approx|\\equiv)\s*&\s*", r"& \1 ", formula)
         return rf"\begin{{aligned}} {formula} \end{{aligned}}"
     if base in ("gather", "multline") and r"\\" in formula:
         return rf"\begin{{gathered}} {formula} \end{{gathered}}"

@@ -44,7 +44,7 @@ def read(source: str) -> list[Block]:
     found = re.search(r"\\begin\s*\{document\}(.*)\\end\s*\{document\}", text, re.DOTALL)
     text = found[1] if found else text
     try:
-        nodes = latexwalker.LatexWalker(text, tolerant_parsing=True).get_latex_nodes()[0]
+        nodes = _walker(text).get_latex_nodes()[0]
     except (latexwalker.LatexWalkerError, RecursionError, IndexError) as err:
         raise GotError(f"the source cannot be taken apart ({type(err).__name__}).") from None
     reader = _Reader()
@@ -59,6 +59,15 @@ def read(source: str) -> list[Block]:
     return [*(b for b in reader.blocks if b.text or b.items or b.label == "figure"), *notes]
 
 
+def _walker(text: str) -> Any:
+    """pylatexenc with the arguments of what it does not know."""
+    from pylatexenc import latexwalker, macrospec
+
+    known = latexwalker.get_default_latex_context_db()
+    known.add_context_category("got", prepend=True, macros=[macrospec.std_macro("caption", True, 1)])
+    return latexwalker.LatexWalker(text, latex_context=known, tolerant_parsing=True)
+
+
 def _argument(text: str, name: str) -> str:
     found = re.search(rf"\\{name}\s*(?:\[[^\]]*\])?\s*\{{", text)
     try:
@@ -68,10 +77,8 @@ def _argument(text: str, name: str) -> str:
 
 
 def _flat(text: str) -> str:
-    from pylatexenc import latexwalker
-
     inner = _Reader()
-    inner.walk(latexwalker.LatexWalker(text, tolerant_parsing=True).get_latex_nodes()[0])
+    inner.walk(_walker(text).get_latex_nodes()[0])
     inner.end()
     return " ".join(block.text for block in inner.blocks if block.text).strip()
 

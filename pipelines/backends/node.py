@@ -112,12 +112,17 @@ class Node:
             self._process = None
 
 
-def node() -> Node:
-    """The renderer of this process (a fork has one of its own)."""
-    return _node(os.getpid())
+def node(library: str = "mathpix") -> Node:
+    """The renderer of this process (a fork has one of its own).
+
+    Args:
+        library: "mathpix" or "echarts"; each runs by itself, since the first makes a `document` that the second
+            takes for a browser's.
+    """
+    return _node(os.getpid(), library)
 
 
-@functools.lru_cache(maxsize=1)
-def _node(pid: int) -> Node:
-    del pid
+@functools.lru_cache(maxsize=2)
+def _node(pid: int, library: str) -> Node:
+    del pid, library
     return Node()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from rdkit import Chem
+from renderers import need
 
 from got_jax import prompts
 from got_jax.errors import GotError
@@ -22,7 +24,7 @@ def test_labels_are_canonical_and_of_what_is_drawn(monkeypatch):
     monkeypatch.setattr(molecules, "draw", lambda m, rng, px: (drawn.append(Chem.MolToSmiles(m)), draw(m, rng, px))[1])
     texts = set()
     for index in range(60):
-        example = Molecules().example(0, index)
+        example = Molecules(smilesdrawer=0).example(0, index)
         found = re.fullmatch("<smiles>(.+)</smiles>", example.text)
         assert found
         assert found[1] == Chem.MolToSmiles(molecules.parse(found[1])) == drawn[-1]
@@ -56,7 +58,7 @@ def test_every_style_leaves_ink(monkeypatch):
 def test_a_file_of_smiles_is_read_and_bad_lines_are_named(tmp_path):
     path = tmp_path / "some.csv"
     path.write_text("smiles,name\nC1=CC=CC=C1,benzene\nnonsense,x\n\nOCC\tethanol\n" + "C" * 80 + "\n")
-    engine = Molecules(smiles=str(path))
+    engine = Molecules(smiles=str(path), smilesdrawer=0)
     assert {engine.example(0, index).text for index in range(20)} == {
         "<smiles>c1ccccc1</smiles>",
         "<smiles>CCO</smiles>",
@@ -74,5 +76,20 @@ def test_a_file_of_smiles_is_read_and_bad_lines_are_named(tmp_path):
 
 def test_pictures_keep_the_size_that_is_asked_for():
     for index in range(10):
-        picture = Image.open(io.BytesIO(Molecules(picture_px=(250, 250), effects=0).example(1, index).images[0]))
+        picture = Image.open(
+            io.BytesIO(Molecules(picture_px=(250, 250), effects=0, smilesdrawer=0).example(1, index).images[0])
+        )
         assert picture.width == 250
+
+
+def test_mathpix_draws_them_too_and_answers_are_proved():
+    need("node")
+    engine = Molecules(smilesdrawer=0.6, picture_px=(400, 400), effects=0)
+    made = [engine.example(2, index) for index in range(16)]
+    assert [molecules.proof(example) for example in made] == [""] * 16
+    drawn = [Image.open(io.BytesIO(e.images[0])) for e in made if e.meta["style"] == "mathpix"]
+    assert 3 < len(drawn) < 16
+    assert all(max(picture.size) in (399, 400, 401) for picture in drawn)
+    assert all(0.004 < (np.asarray(picture.convert("L")) < 120).mean() < 0.3 for picture in drawn)
+    wrong = dataclasses.replace(made[0], text="<smiles>C1=CC=CC=C1</smiles>")
+    assert molecules.proof(wrong) == "the SMILES is not canonical"

@@ -1,0 +1,158 @@
+"""Formatted pages: markdown that reads back, pages that are proved, sources and Word files cut to pages."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from renderers import need
+
+from got_jax.errors import GotError
+from pipelines import formatted, mmd, papers, tex_pages, word
+from pipelines.backends import latex
+from pipelines.formatted import FormattedPages
+from pipelines.mmd import Block
+from pipelines.papers import Papers
+
+BLOCKS = [
+    Block("title", "A title"),
+    Block("authors", "*A. One, B. Two*"),
+    Block("heading", "1 Introduction"),
+    Block("text", r"Words with \( x_{1} \), and a note[^1]"),
+    Block("formula", r"\[ a = b \tag{1} \]"),
+    Block("list", items=("one", "two")),
+    Block("numbered", items=("first", "second")),
+    Block("caption", "Table 1: Of numbers."),
+    Block("table", "\\begin{tabular}{l}\na \\\\\n\\end{tabular}"),
+    Block("figure"),
+    Block("caption", "Figure 1: A circle."),
+    Block("subheading", "1.1 More"),
+    Block("reference", "[1] A. One. Title. 1999."),
+    Block("footnote", "[^1]: Below."),
+]
+OMML = (
+    '<m:oMath xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"><m:f><m:num><m:r><m:t>α</m:t></m:r>'
+    "</m:num><m:den><m:rad><m:deg/><m:e><m:sSup><m:e><m:r><m:t>x</m:t></m:r></m:e><m:sup><m:r><m:t>2</m:t></m:r></m:sup>"
+    "</m:sSup></m:e></m:rad></m:den></m:f></m:oMath>"
+)
+
+
+def test_markdown_reads_back():
+    text = mmd.write(BLOCKS)
+    assert mmd.read(text) == BLOCKS
+    assert text.startswith("# A title\n\n*A. One, B. Two*\n\n## 1 Introduction\n\n")
+    assert "figure" not in text
+    assert mmd.plain_words(text)[:4] == ["A", "title", "A", "One"]
+    with pytest.raises(GotError, match="not numbered one by one"):
+        mmd.read("1. a\n3. b")
+
+
+@pytest.mark.parametrize("form", ["latex", "html"])
+def test_pages_are_proved(form):
+    need("latex")
+    engine = FormattedPages(block=5, tables=form)
+    made = [engine.example(3, index) for index in range(5)]
+    assert [formatted.proof(example) for example in made] == [""] * 5
+    assert all(min(Image.open(io.BytesIO(example.images[0])).size) > 500 for example in made)
+    wrong = dataclasses.replace(made[0], text=made[0].text + "\n\nMore")
+    assert formatted.proof(wrong) != ""
+
+
+def test_a_page_that_runs_over_is_cut_where_its_first_page_ends():
+    need("latex")
+    source = FormattedPages().compose(np.random.default_rng(1))
+    style = {**source.style, "columns": 1}
+    long = dataclasses.replace(source, blocks=(Block("text", "word " * 300),) * 8, figures=(), style=style)
+    page = latex.typeset([str(long.body())], formatted.PAGE)[0]
+    assert isinstance(page, latex.Page)
+    assert page.pages > 1
+    shorter = long.shorter(page)
+    again = latex.typeset([str(shorter.body())], formatted.PAGE)[0]
+    assert isinstance(again, latex.Page)
+    assert again.pages == 1
+    assert len(shorter.blocks) == sum(at == 0 for at in page.marks) - 1
+
+
+def test_a_source_and_its_pdf_are_cut_to_pages(tmp_path):
+    need("latex")
+    first = " ".join(f"alpha{i}" for i in range(60))
+    last = " ".join(f"omega{i}" for i in range(60))
+    body = rf"""\section{{Start}} {first} with $x^2$\footnote{{A note.}}.
+\begin{{itemize}}\item one \item two\end{{itemize}}
+\[ E = mc^2 \label{{e}} \]
+\begin{{table}}[h!]\caption{{Numbers}}\begin{{tabular}}{{lr}}\hline a & 1 \\ \hline\end{{tabular}}\end{{table}}
+\newpage
+\subsection{{End}} {last} \cite{{x}}"""
+    pdf = latex.typeset([body], latex.Kind("paper", tight=False))[0]
+    assert isinstance(pdf, latex.Page)
+    (tmp_path / "a.pdf").write_bytes(pdf.pdf)
+    (tmp_path / "a.tex").write_text(rf"\documentclass{{article}}\begin{{document}}{body}\end{{document}}")
+    (tmp_path / "b.tex").write_text("no pdf")
+    engine = Papers(folder=str(tmp_path), effects=0.0)
+    assert len(engine) == 2
+    one, two = (engine.example(0, index) for index in range(2))
+    assert one.text.startswith("## Start\n\nalpha0 alpha1")
+    for part in (r"\( x^2 \)[^1].", "- one\n- two", r"\[ E = mc^2 \]", "Numbers", r"a & 1 \\"):
+        assert part in one.text
+    assert "omega" not in one.text
+    assert two.text.startswith("### End\n\nomega0")
+    assert "cite" not in two.text
+    assert one.meta["match"] > 0.9
+    assert any("b.tex: its PDF is missing" in why for why in engine.rejected)
+
+
+def test_a_paragraph_that_runs_over_is_cut_between_its_words():
+    words = [f"w{i}" for i in range(20)]
+    blocks = [Block("text", " ".join(words[:8]) + r" \( x+y \) " + " ".join(words[8:]))]
+    (first, a), (second, b) = papers.split(blocks, [words[:12], words[12:]])
+    assert (a, b) == (1.0, 1.0)
+    assert first.endswith(r"w7 \( x+y \) w8 w9 w10 w11")
+    assert second == " ".join(words[12:])
+
+
+def test_a_word_file_becomes_blocks_and_pages(tmp_path):
+    need("office")
+    import docx
+    from docx.oxml import parse_xml
+
+    document = docx.Document()
+    document.add_heading("Report", 0)
+    document.add_heading("Part", 1)
+    document.add_paragraph("Some words that stand in a paragraph of their own.")
+    document.add_paragraph("an item", style="List Bullet")
+    document.add_paragraph("Formula: ")._p.append(parse_xml(OMML))
+    table = document.add_table(rows=2, cols=3)
+    for cell, text in zip((c for row in table.rows for c in row.cells), "abcdef", strict=True):
+        cell.text = text
+    table.cell(0, 0).merge(table.cell(0, 1)).text = "wide"
+    table.cell(0, 2).merge(table.cell(1, 2)).text = "tall"
+    document.save(str(tmp_path / "a.docx"))
+    (tmp_path / "broken.docx").write_bytes(b"PK no")
+    blocks = word.read((tmp_path / "a.docx").read_bytes())
+    assert [block.label for block in blocks] == ["title", "heading", "text", "list", "text", "table"]
+    assert blocks[4].text == r"Formula: \( \frac{\alpha}{\sqrt{x^{2}}} \)"
+    assert blocks[5].text == (
+        '<table><tr><td colspan="2">wide</td><td rowspan="2">tall</td></tr><tr><td>d</td><td>e</td></tr></table>'
+    )
+    engine = Papers(folder=str(tmp_path))
+    example = engine.example(0, 0)
+    assert example.text == mmd.write(blocks)
+    assert len(engine.rejected) == 1
+    assert "broken.docx: it is no Word file" in engine.rejected[0]
+
+
+def test_sources_are_read_with_care():
+    blocks = tex_pages.read(
+        r"\title{A \emph{b}}\author{C \and D}\begin{document}\maketitle x\par y 100\% \'e \end{document}"
+    )
+    assert blocks == [
+        Block("title", "A b"),
+        Block("authors", "*C, D*"),
+        Block("text", "x"),
+        Block("text", "y 100% é"),
+    ]
+    with pytest.raises(GotError, match="no folder is set"):
+        len(Papers())

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test lint train stages golden clean
+.PHONY: demo test lint node renderers train stages golden clean
 
 demo: .venv/.core ## read the pictures in samples/ with the shipped model
 	$(BIN)/python -m samples.demo
@@ -15,6 +15,15 @@ lint: .venv/.dev ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+NODE := pipelines/node
+node: $(NODE)/node_modules/.done ## the Node packages of the engines: formulas, molecules, charts
+$(NODE)/node_modules/.done: $(NODE)/package.json $(NODE)/package-lock.json
+	cd $(NODE) && npm ci --no-audit --no-fund --silent
+	touch $@
+
+renderers: ## everything the formatted engines draw with (apt-get and npm)
+	tools/renderers.sh
 
 # Huge pages make the step 1.2 x faster on CPU: XLA's large temporaries otherwise fault in 4 KiB at a time.
 TUNED := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4000000000:glibc.malloc.trim_threshold=8000000000

@@ -27,8 +27,7 @@ from got_jax.errors import GotError, require
 
 INSTALL = (
     "apt-get install texlive-latex-base texlive-latex-recommended texlive-latex-extra texlive-pictures texlive-science "
-    "texlive-fonts-recommended lmodern latex-cjk-chinese latex-cjk-chinese-arphic-gbsn00lp "
-    "latex-cjk-chinese-arphic-gkai00mp"
+    "texlive-fonts-recommended lmodern latex-cjk-chinese latex-cjk-chinese-arphic-gbsn00lp"
 )
 PACKAGES = r"""\usepackage[T1]{fontenc}
 \usepackage{lmodern}

@@ -55,12 +55,12 @@ def test_a_formula_stands_on_the_line_between_its_words():
     plain = formulas.draw(r"one two \( x \), three", style)
     wider = formulas.draw(r"one two \( x+y+z+w \), three", style)
     assert plain.shape == wider.shape
-    assert wider.any(0).nonzero()[0].max() > plain.any(0).nonzero()[0].max() + 20
+    assert np.flatnonzero(wider.any(0)).max() > np.flatnonzero(plain.any(0)).max() + 20
     both = formulas.draw("one\n\\[ x \\]\ntwo", style)
-    rows = both.any(1).nonzero()[0]
+    rows = np.flatnonzero(both.any(1))
     assert (np.diff(rows) > 4).sum() == 2, "three lines"
     tagged = formulas.draw("\\[ x \\tag{7} \\]", style)
-    assert tagged.any(0).nonzero()[0].max() > tagged.shape[1] - 30
+    assert np.flatnonzero(tagged.any(0)).max() > tagged.shape[1] - 30
     with pytest.raises(formulas.Unusable, match="Undefined control sequence"):
         formulas.draw(r"\[ \nothing \]", style)
 

@@ -65,4 +65,4 @@ def test_bad_settings_are_refused():
         ({"block": 0}, "block is 0"),
     ):
         with pytest.raises(GotError, match=says):
-            Tables(**settings)
+            Tables(**settings)  # type: ignore[arg-type]

@@ -5,11 +5,17 @@ The engines that stand in `pipelines/` so far are listed; a new one is one line 
 
 import dataclasses
 
+from pipelines.charts import Charts
 from pipelines.documents import Documents
+from pipelines.formatted import FormattedPages
+from pipelines.formulas import Formulas
+from pipelines.geometry import Geometry
 from pipelines.hands import Hands
 from pipelines.molecules import Molecules
+from pipelines.music import Music
 from pipelines.prose import HALF
 from pipelines.scenes import Scenes
+from pipelines.tables import Tables
 
 PAGES = Documents(pages=1.0, paragraphs=0.0, lines=0.0, languages=HALF)
 SLICES = Documents(pages=0.0, paragraphs=0.5, lines=0.5, languages=HALF)
@@ -19,10 +25,20 @@ HELD_OUT = dataclasses.replace(PAGES, split="held_out", pages=0.2, paragraphs=0.
 
 # (engine, millions of pictures). Stage 1 of the paper: plain text of documents and scenes, pages and slices.
 STAGE_1 = ((SCENES, 2.0), (SCENE_SLICES, 1.0), (PAGES, 1.2), (SLICES, 0.8))
-# 80% of stage 1, handwriting (the paper gives no number), and everything that is formatted: formulas, molecules,
-# tables, pages, sheet music, geometry, charts.
-STAGE_2 = (*((engine, 0.8 * size) for engine, size in STAGE_1), (Hands(), 0.3), (Molecules(), 1.0))
-# 80% of the stages before, and regions, huge pictures and many pages.
+# Everything that is formatted, in the paper's numbers. These draw with Node, LaTeX and Verovio (`make renderers`).
+FORMATTED = (
+    (Formulas(), 1.0),
+    (Molecules(), 1.0),
+    (Tables(), 0.3),
+    (FormattedPages(), 1.2),
+    (Music(), 0.5),
+    (Geometry(), 1.0),
+    (Charts(renderers=(("matplotlib", 1.0),)), 1.0),
+    (Charts(renderers=(("echarts", 1.0),)), 1.0),
+)
+# 80% of stage 1, handwriting (the paper gives no number), and everything formatted.
+STAGE_2 = (*((engine, 0.8 * size) for engine, size in STAGE_1), (Hands(), 0.3), *FORMATTED)
+# 80% of the stages before; regions, huge pictures and many pages have no engine yet.
 STAGE_3 = tuple((engine, 0.8 * size) for engine, size in STAGE_2)
 
 

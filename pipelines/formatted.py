@@ -322,7 +322,7 @@ class _Author:
         text = grids.FORMS[self.form][0](grid)
         if self.form != "latex":
             assert grid.look is not None
-            self.style.setdefault("looks", []).append(dataclasses.asdict(grid.look))
+            self.style.setdefault("looks", []).append(grid.look.as_lists())
         return [caption, Block("table", text)]
 
     def make_figure(self) -> list[Block]:

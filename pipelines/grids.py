@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from typing import Any
 
 from got_jax.errors import GotError, require
 
@@ -38,6 +39,10 @@ class Look:
     columns: tuple[str, ...]
     rules: tuple[str, ...]
     bold: int = 0
+
+    def as_lists(self) -> dict[str, Any]:
+        """The look as JSON has it."""
+        return {"columns": list(self.columns), "rules": list(self.rules), "bold": self.bold}
 
 
 @dataclass(frozen=True)

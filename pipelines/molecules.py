@@ -200,7 +200,6 @@ def draw(molecule: Any, rng: np.random.Generator, longest_px: int) -> tuple[UInt
     options.explicitMethyl = bool(rng.random() < 0.2)
     options.addStereoAnnotation = bool(rng.random() < 0.1)
     options.minFontSize = 6
-    options.comicMode = style == "hand"
     if style != "coloured":
         options.useBWAtomPalette()
     elif rng.random() < 0.4:
@@ -217,7 +216,7 @@ def draw(molecule: Any, rng: np.random.Generator, longest_px: int) -> tuple[UInt
     data = np.frombuffer(drawer.GetDrawingText(), np.uint8)
     pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
     if style == "hand":
-        pixels = wobbled(pixels, 1.6, 40, rng)
+        pixels = wobbled(pixels, 2.0, 40, rng)  # RDKit's own comic mode draws another picture at every call
     return pixels, style
 
 

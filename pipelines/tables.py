@@ -102,7 +102,7 @@ class Tables:
         }
         if source.form != "latex" or source.renderer == "html":
             assert source.grid.look is not None
-            meta["look"] = dataclasses.asdict(source.grid.look)
+            meta["look"] = source.grid.look.as_lists()
         if turn:
             meta["redrawn"] = turn
         if rng.random() < self.effects:

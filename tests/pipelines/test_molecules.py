@@ -93,3 +93,11 @@ def test_mathpix_draws_them_too_and_answers_are_proved():
     assert all(0.004 < (np.asarray(picture.convert("L")) < 120).mean() < 0.3 for picture in drawn)
     wrong = dataclasses.replace(made[0], text="<smiles>C1=CC=CC=C1</smiles>")
     assert molecules.proof(wrong) == "the SMILES is not canonical"
+
+
+def test_every_style_draws_the_same_picture_again():
+    """RDKit's comic mode does not."""
+    aspirin = molecules.parse("CC(=O)Oc1ccccc1C(=O)O")
+    for seed in range(20):
+        one, style = molecules.draw(aspirin, np.random.default_rng(seed), 300)
+        assert (one == molecules.draw(aspirin, np.random.default_rng(seed), 300)[0]).all(), style

@@ -55,7 +55,8 @@ def check(folder: Path, remade: int = 20, proved: int | None = None) -> list[str
             wrong.append(f"{name} is {now.get(name)} here, but the build was made with {value}; examples may differ.")
     if not wrong and remade:
         wrong += _compare(folder, content, remade)
-    proof = entries()[content["name"]].proof
+    entry = entries().get(content["name"])
+    proof = entry.proof if entry else None
     if not wrong and proof is not None:
         shards = Shards(str(folder))
         count = len(shards) if proved is None else min(proved, len(shards))

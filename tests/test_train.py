@@ -285,7 +285,7 @@ def test_stages_follow_the_paper():
     assert [c.data.row_tokens for c in (one, two, three)] == [4096, 6000, 8192]
     assert [c.optimizer.lr for c in (one, two, three)] == [1e-4, 1e-4, 2e-5]
     assert [c.losses.freeze for c in (one, two, three)] == ["", "", "encoder"]
-    assert (three.optimizer.weight_decay, three.optimizer.warmup_steps) == (0, round(three.steps / 1000))
+    assert (three.optimizer.weight_decay, three.optimizer.warmup_steps) == (0, three.steps // 1000)
     assert [two.init_from, three.init_from] == [one.out, two.out]
     names = [f"nano_stage{n}" for n in (1, 2, 3)]
     twins = [load_config(ROOT / "configs" / f"{name}.py") for name in names]

@@ -82,9 +82,9 @@ def test_a_build_is_whole_and_its_faults_are_named(built, tmp_path):
 
 def test_a_build_with_other_fonts_is_named(built, monkeypatch):
     others = build.sources() | {"fonts": "other"}
-    monkeypatch.setattr(inspection, "sources", lambda: others)
+    monkeypatch.setattr(inspection, "sources", lambda engine=None: others)
     assert any("fonts is other here" in sentence for sentence in inspection.check(built))
-    monkeypatch.setattr(build, "sources", lambda: others)
+    monkeypatch.setattr(build, "sources", lambda engine=None: others)
     with pytest.raises(GotError, match="holds another build .its sources differ"):
         build.build(plan(built), 1, [])
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +56,19 @@ def style(rng: np.random.Generator, kind: str) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def _family(face: Face) -> str:
-    """A font that matplotlib knows by name from now on."""
+def _entry(face: Face):  # font_manager.FontEntry
+    """A font in matplotlib's list, under a name that no other font has."""
     from matplotlib import font_manager
 
     folder = Path(tempfile.gettempdir()) / f"got-fonts-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    path = folder / f"{face.files[0][1]}.ttf"
+    name = face.files[0][1]
+    path = folder / f"{name}.ttf"
     if not path.exists():
         unfinished = path.with_suffix(f".{os.getpid()}")
         unfinished.write_bytes(typeface(face).sfnts[0])
         os.replace(unfinished, path)
-    font_manager.fontManager.addfont(str(path))
-    return font_manager.FontProperties(fname=str(path)).get_name()
+    return font_manager.FontEntry(fname=str(path), name=f"got {name}", size="scalable")
 
 
 def draw(chart: dict[str, Any], style: dict[str, Any], typefaces: Sequence[Typeface]) -> UInt8[np.ndarray, "H W 3"]:
@@ -106,29 +107,42 @@ def plotted(chart: dict[str, Any], style: dict[str, Any], typefaces: Sequence[Ty
     return [float(y) for line in lines for y in (line[:-1] if kind == "radar" else line)]
 
 
-def _settings(style: dict[str, Any], typefaces: Sequence[Typeface]):  # a context manager
+@contextlib.contextmanager
+def _settings(style: dict[str, Any], typefaces: Sequence[Typeface]) -> Iterator[None]:
+    """matplotlib with the style's settings, and with the engine's fonts alone: it scores every font for every text."""
     import matplotlib
+    from matplotlib import font_manager
 
     dark = style["ground"] == "#222222"
     ink = "#eeeeee" if dark else "#222222"
-    return matplotlib.rc_context(
-        {
-            "font.family": [_family(font.face) for font in typefaces],
-            "font.size": style["font_pt"],
-            "text.parse_math": False,
-            "axes.unicode_minus": False,
-            "axes.facecolor": style["ground"],
-            "figure.facecolor": style["ground"] if dark else "white",
-            "text.color": ink,
-            "axes.labelcolor": ink,
-            "xtick.color": ink,
-            "ytick.color": ink,
-            "axes.edgecolor": ink,
-            "axes.spines.top": style["spines"],
-            "axes.spines.right": style["spines"],
-            "legend.facecolor": style["ground"],
-        }
-    )
+    ours = [_entry(font.face) for font in typefaces]
+    kept = font_manager.fontManager.ttflist
+    font_manager.fontManager.ttflist = list(ours)
+    try:
+        with matplotlib.rc_context(_values(style, ink, dark, [entry.name for entry in ours])):
+            yield
+    finally:
+        font_manager.fontManager.ttflist = kept
+
+
+def _values(style: dict[str, Any], ink: str, dark: bool, families: list[str]) -> dict[str, Any]:
+    return {
+        "font.family": families,
+        "axes.titley": 1.0,
+        "font.size": style["font_pt"],
+        "text.parse_math": False,
+        "axes.unicode_minus": False,
+        "axes.facecolor": style["ground"],
+        "figure.facecolor": style["ground"] if dark else "white",
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "xtick.color": ink,
+        "ytick.color": ink,
+        "axes.edgecolor": ink,
+        "axes.spines.top": style["spines"],
+        "axes.spines.right": style["spines"],
+        "legend.facecolor": style["ground"],
+    }
 
 
 def _figure(chart: dict[str, Any], style: dict[str, Any]) -> tuple[Any, Any]:

@@ -191,23 +191,35 @@ def loosened(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def corpus(folder: str) -> tuple[tuple[Score, ...], tuple[str, ...]]:
-    """The scores of a folder, and why files are left out.
+def files(folder: str) -> tuple[Path, ...]:
+    """The .krn files of a folder and those below. Raises GotError when there is none."""
+    found = tuple(sorted(Path(folder).rglob("*.krn")))
+    require(bool(found), f"{folder} holds no score (*.krn); give a folder of them.")
+    return found
 
-    Raises:
-        GotError: when there is none.
-    """
-    scores, bad = [], []
-    for path in sorted(Path(folder).rglob("*.krn")):
+
+@functools.lru_cache(maxsize=512)
+def load(path: Path) -> Score:
+    """A file's score. Raises GotError when it cannot be read or has no whole measure."""
+    try:
+        score = read(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError as err:
+        raise GotError(f"{path}: {err.strerror}") from None
+    except GotError as err:
+        raise GotError(f"{path}: {err}") from None
+    require(any(score.measures), f"{path}: no measure of it is whole.")
+    return score
+
+
+def rejected(folder: str) -> tuple[str, ...]:
+    """Why files of a folder are left out."""
+    bad = []
+    for path in files(folder):
         try:
-            score = read(path.read_text(encoding="utf-8", errors="replace"))
-            require(any(score.measures), "no measure of it is whole.")
-            scores.append(score)
-        except (OSError, GotError) as err:
-            bad.append(f"{path}: {err}")
-    if not scores:
-        raise GotError(f"{folder} holds no score (*.krn) that can be read; give a folder of them.")
-    return tuple(scores), tuple(bad)
+            load(path)
+        except GotError as err:
+            bad.append(str(err))
+    return tuple(bad)
 
 
 class Composer:

@@ -66,7 +66,7 @@ class Music:
     @property
     def rejected(self) -> tuple[str, ...]:
         """Why scores of the folder are left out."""
-        return kern.corpus(self.folder)[1] if self.folder else ()
+        return kern.rejected(self.folder) if self.folder else ()
 
     def example(self, seed: int, index: int) -> Example:
         """The example of this index; the same bytes in any process."""
@@ -76,9 +76,11 @@ class Music:
         count = int(rng.integers(self.measures[0], self.measures[1] + 1))
         real = rng.random() < (1.0 if self.folder else self.real)
         if real:
-            folder = self.folder or music21_corpus()
-            scores = kern.corpus(folder)[0]
-            score = scores[int(rng.integers(len(scores)))]
+            found = kern.files(self.folder or music21_corpus())
+            try:
+                score = kern.load(found[int(rng.integers(len(found)))])
+            except GotError as err:
+                raise Unusable(str(err)) from None
             spines = (0, score.spines - 1) if score.spines > 1 else (0,)
             text = kern.system(score, int(rng.integers(max(1, len(score.measures) - count))), count, spines)
             if not text:

@@ -94,7 +94,9 @@ def parse(svg: str, ex: float = 8.0) -> Drawing:
         root = ElementTree.fromstring(svg)
     except ElementTree.ParseError as err:
         raise GotError(f"the SVG is not well formed ({err}).") from None
-    require(_tag(root) == "svg", f"the picture is a <{_tag(root)}>, not an <svg>.")
+    for element in root.iter():
+        element.tag = str(element.tag).rsplit("}", 1)[-1]
+    require(root.tag == "svg", f"the picture is a <{root.tag}>, not an <svg>.")
     box = [float(v) for v in NUMBER.findall(root.get("viewBox", ""))]
     css = _css(root.get("style", ""))
     width = _length(css.get("width") or root.get("width", ""), box[2] if box else 100.0, ex)
@@ -104,10 +106,13 @@ def parse(svg: str, ex: float = 8.0) -> Drawing:
         matrix = (width / box[2], 0.0, 0.0, height / box[3], -box[0] * width / box[2], -box[1] * height / box[3])
     walker = _Walker({e.get("id", ""): e for e in root.iter() if e.get("id")}, (width, height))
     style = _styled(Style(), root)
-    walker.outlined = any(_tag(e) == "style" and "path" in (e.text or "") and "{stroke:" in e.text for e in root.iter())  # type: ignore[operator]
+    walker.outlined = any(e.tag == "style" and "path" in (e.text or "") and "{stroke:" in e.text for e in root.iter())  # type: ignore[operator]
     walker.children(root, style, matrix, (), 0)
     depth = NUMBER.search(css.get("vertical-align", ""))
     return Drawing(width, height, tuple(walker.marks), height + float(depth[0]) * ex if depth else height)
+
+
+BOLD = frozenset({"tempo", "reh", "fing", "ending"})  # Verovio's style sheet sets them so
 
 
 class _Walker:
@@ -124,7 +129,10 @@ class _Walker:
             self.element(child, style, matrix, clips, depth + 1)
 
     def element(self, element: Any, style: Style, matrix: Matrix, clips: tuple, depth: int) -> None:
-        tag = _tag(element)
+        tag = element.tag
+        if not element.attrib and tag in ("g", "a"):
+            self.children(element, style, matrix, clips, depth)
+            return
         if _hidden(element):
             return
         style = _styled(style, element)
@@ -137,10 +145,11 @@ class _Walker:
                 clips = (*clips, (_outline(child), matrix))
         if tag in ("g", "a"):
             names = element.get("class", "").split()
-            if self.outlined and {"tempo", "reh", "fing", "ending"} & set(names):
+            if self.outlined and not BOLD.isdisjoint(names):
                 style = replace(style, bold=True)
             self.children(element, style, matrix, clips, depth)
-            found = self.named.get(_reference(element.get("mask", "")))
+            mask = element.get("mask")
+            found = self.named.get(_reference(mask)) if mask else None
             for child in found if found is not None else ():  # what a mask hides: paper is laid over it
                 if child.get("fill") == "black":
                     erased = replace(style, fill=None, stroke=None, join="erase")
@@ -204,10 +213,10 @@ class _Walker:
 
 
 def _hidden(element: Any) -> bool:
-    names = element.get("class", "").split()
+    names = element.get("class", "")
     return (
-        _tag(element) in IGNORED
-        or bool({"placeholder", "debug"} & set(names))
+        element.tag in IGNORED
+        or (names != "" and not {"placeholder", "debug"}.isdisjoint(names.split()))
         or element.get("visibility") == "hidden"
         or element.get("display") == "none"
     )
@@ -222,10 +231,6 @@ def _reference(text: str) -> str:
 @functools.lru_cache(maxsize=256)
 def _outlined(style: Style) -> Style:
     return replace(style, stroke=style.color)
-
-
-def _tag(element: Any) -> str:
-    return str(element.tag).rsplit("}", 1)[-1]
 
 
 def _length(text: str, default: float, ex: float = 8.0) -> float:
@@ -306,6 +311,7 @@ def _restyled(style: Style, told: tuple[tuple[str, str], ...]) -> Style:
     return replace(style, **changes) if changes else style
 
 
+@functools.lru_cache(maxsize=4096)
 def _transform(text: str) -> Matrix:
     matrix = UNIT
     for name, inside in re.findall(r"(\w+)\s*\(([^)]*)\)", text):
@@ -328,7 +334,7 @@ def _transform(text: str) -> Matrix:
 
 def _outline(element: Any) -> str:
     """The path of a shape; nothing for an element that is none."""
-    tag = _tag(element)
+    tag = element.tag
     if tag == "path":
         return element.get("d", "")
     if tag in ("polygon", "polyline"):

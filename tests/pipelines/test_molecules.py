@@ -21,7 +21,7 @@ from pipelines.molecules import Molecules
 def test_labels_are_canonical_and_of_what_is_drawn(monkeypatch):
     drawn = []
     draw = molecules.draw
-    monkeypatch.setattr(molecules, "draw", lambda m, rng, px: (drawn.append(Chem.MolToSmiles(m)), draw(m, rng, px))[1])
+    monkeypatch.setattr(molecules, "draw", lambda m, *rest: (drawn.append(Chem.MolToSmiles(m)), draw(m, *rest))[1])
     texts = set()
     for index in range(60):
         example = Molecules(smilesdrawer=0).example(0, index)

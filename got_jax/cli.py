@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     ocr.add_argument("--format", action="store_true", help="formatted text: markdown, LaTeX, ...")
     ocr.add_argument("--box", nargs=4, type=float, metavar=("X1", "Y1", "X2", "Y2"), help="region in pixels")
     ocr.add_argument("--color", choices=["red", "green", "blue"], help="read inside the frame of this colour")
+    ocr.add_argument("--boxes", action="store_true", help="every block with its box (needs a model trained on it)")
+    ocr.add_argument("--layout", action="store_true", help="every block with its label, formatted; also with --boxes")
+    ocr.add_argument("--locate", default="", metavar="TEXT", help="the boxes of a text")
     ocr.add_argument("--crop", action="store_true", help="cut a large picture into tiles")
     ocr.add_argument("--max-new-tokens", type=int, default=4096, metavar="N", help="longest answer")
     ocr.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures read at once (default: 8)")
@@ -152,6 +155,9 @@ def _ocr(args: argparse.Namespace, _: list[str]) -> int:
         box=args.box,
         color=args.color,
         crop=args.crop,
+        boxes=args.boxes,
+        layout=args.layout,
+        locate=args.locate,
         max_new_tokens=args.max_new_tokens,
     )
     failed = 0

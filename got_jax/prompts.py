@@ -6,10 +6,12 @@ transformers' port (GOT_FACTS.md section 3). The trailing space of a query is pa
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
+from got_jax import blocks
 from got_jax.errors import require
 from got_jax.tokenizers import Tokenizer
 
@@ -23,9 +25,12 @@ FORMAT = "OCR with format: "
 PATCHES = "OCR with format upon the patch reference: "
 PATCHES_PLAIN = "OCR upon the patch reference: "  # the hub's remote code only
 PAGES = "OCR with format across multi pages: "
-BOXES = (
-    "OCR with boxes: "  # ours, after DeepSeek-OCR's scenes: each text after its box, [x1, y1, x2, y2] in thousandths
-)
+# Ours, after DeepSeek-OCR's annotations; answers are those of `got_jax.blocks`.
+BOXES = "OCR with boxes: "  # coarse: every block is text
+LAYOUT = "OCR with layout: "  # fine: titles, formulas, tables ... by name, their text as markdown
+LAYOUT_BOXES = "OCR with layout and boxes: "
+LOCATE = "Where is <ref>{}</ref>: "  # the boxes of a text
+LOCATED = re.compile(r"Where is <ref>([^<>]+)</ref>: ")
 
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 IMG, IMG_END, IMG_PAD = "<img>", "</img>", "<imgpad>"
@@ -39,6 +44,9 @@ def query(
     patches: bool = False,
     pages: bool = False,
     dialect: Dialect = "training",
+    boxes: bool = False,
+    layout: bool = False,
+    locate: str = "",
 ) -> str:
     """The user's line after the picture.
 
@@ -50,11 +58,15 @@ def query(
         patches: the picture comes as tiles with a thumbnail. pages: several pages in one prompt.
         dialect: "training" (default), "hub" (same queries, indented system line) or "transformers" (a space before
             OCR wherever no box is given; colour first when both are given).
+        boxes: every block with its box. layout: every block with its label, formatted. locate: a text whose boxes are
+            asked for. These three are got-jax's own: released weights do not know them.
 
     Raises:
         GotError: for a combination or value no model was trained on.
     """
     require(dialect in DIALECTS, f"prompt dialect '{dialect}' is unknown; choose one of {', '.join(DIALECTS)}.")
+    if boxes or layout or locate:
+        return _blocks_query(boxes, layout, locate, any((box is not None, color, patches, pages)))
     require(not (patches and pages), "a prompt is either for tiles (patches) or for several pages; choose one.")
     require(
         not ((patches or pages) and (box is not None or color is not None)),
@@ -77,6 +89,20 @@ def query(
     if color is not None:
         region = f"[{color}] "
     return region + text
+
+
+def _blocks_query(boxes: bool, layout: bool, locate: str, others: bool) -> str:
+    require(not others, "layout, boxes and locate are asked of one whole picture; drop box, colour, tiles and pages.")
+    if locate:
+        require(not (boxes or layout), "locate asks for the boxes of a text alone; drop layout and boxes.")
+        blocks.refuse_marks(locate)
+        return LOCATE.format(" ".join(locate.split()))
+    return LAYOUT_BOXES if layout and boxes else LAYOUT if layout else BOXES
+
+
+def has_marks(query: str) -> bool:
+    """Whether <ref> and <box> are marks in this query and its answer; elsewhere they are text like any other."""
+    return query in (BOXES, LAYOUT, LAYOUT_BOXES) or bool(LOCATED.fullmatch(query))
 
 
 def scale_box(box: Sequence[float], size: tuple[int, int]) -> list[int]:
@@ -112,16 +138,26 @@ def prompt_ids(
         mark[IMG],
         *[mark[IMG_PAD]] * (image_tokens * pictures),
         mark[IMG_END],
-        *tokenizer.encode("\n" + unicodedata.normalize("NFC", query)),
+        *_text_ids(tokenizer, "\n" + query, has_marks(query)),
         mark[IM_END],
         mark[IM_START],
         *tokenizer.encode("assistant\n"),
     ]
 
 
-def answer_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Token ids of an answer with its closing mark: what the loss counts. NFC, as Qwen's tokenizer normalises."""
-    return [*tokenizer.encode(unicodedata.normalize("NFC", text)), tokenizer.special[IM_END]]
+def answer_ids(tokenizer: Tokenizer, text: str, query: str = "") -> list[int]:
+    """Token ids of an answer with its closing mark: what the loss counts.
+
+    Args:
+        query: what was asked; when that asks for blocks, their marks are marks.
+    """
+    return [*_text_ids(tokenizer, text, has_marks(query)), tokenizer.special[IM_END]]
+
+
+def _text_ids(tokenizer: Tokenizer, text: str, marks: bool) -> list[int]:
+    """NFC, as Qwen's tokenizer normalises."""
+    text = unicodedata.normalize("NFC", text)
+    return blocks.encode(tokenizer, text) if marks else tokenizer.encode(text)
 
 
 def stop_ids(tokenizer: Tokenizer) -> tuple[int, int]:

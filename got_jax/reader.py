@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from got_jax import images, prompts
+from got_jax.blocks import Block, Box, parse, read_boxes, spell
 from got_jax.config import GotConfig, presets
 from got_jax.errors import GotError, require
 from got_jax.generate import DecodeConfig, generate
@@ -46,6 +47,16 @@ class Reading:
     logprobs: tuple[float, ...]
     stop: str
     seconds: float
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks with their boxes (thousandths of the picture) of an answer to `layout` or `boxes`."""
+        return parse(self.text)
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """The boxes of an answer to `locate`."""
+        return read_boxes(self.text)
 
     @property
     def confidence(self) -> float:
@@ -91,18 +102,27 @@ class Reader:
         max_new_tokens: int = 4096,
         no_repeat_ngram_size: int | None = None,
         dialect: prompts.Dialect = "training",
+        layout: bool = False,
+        boxes: bool = False,
+        locate: str = "",
     ) -> Iterator[Reading | GotError]:
         """Reads pictures in batches, in order; a picture that cannot be read gives its `GotError` as a value.
 
         Args:
             format: formatted text instead of plain. box: (x1, y1, x2, y2) in pixels. color: frame to read.
             crop: dynamic resolution, up to `max_tiles` tiles and a thumbnail.
-            no_repeat_ngram_size: default 20, and 0 with `crop`, as in the original.
+            no_repeat_ngram_size: default 20, and 0 with `crop`, as in the original, and with boxes, which repeat.
+            layout: label every block. boxes: tell where each stands. locate: tell where this text stands. They need a
+                model that was trained on them; `Reading.blocks` and `Reading.boxes` hold what it says.
         """
         require(batch_size >= 1, f"batch_size is {batch_size}, but it must be at least 1.")
-        ngram = (0 if crop else 20) if no_repeat_ngram_size is None else no_repeat_ngram_size
+        ngram = (
+            (0 if crop or boxes or layout or locate else 20) if no_repeat_ngram_size is None else no_repeat_ngram_size
+        )
         decode = DecodeConfig(max_new_tokens, ngram)
-        ask = lambda size: prompts.query(format, box, size, color, patches=crop, dialect=dialect)
+        ask = lambda size: prompts.query(
+            format, box, size, color, crop, dialect=dialect, boxes=boxes, layout=layout, locate=locate
+        )
         ask((1, 1)) if box is None else None  # an option that no picture can satisfy is refused at once
 
         def request(source: Source) -> _Request | GotError:
@@ -170,7 +190,7 @@ class Reader:
                 seconds = (time.monotonic() - begun) / len(good)
                 results = iter(
                     Reading(
-                        self.tokenizer.decode(d.tokens).strip(),
+                        spell(self.tokenizer, d.tokens).strip(),
                         r.query,
                         tuple(d.tokens),
                         tuple(d.logprobs),

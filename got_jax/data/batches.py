@@ -59,7 +59,7 @@ def encode_example(
     pictures = tuple(images.to_square(images.decode(data, "example"), side) for data in example.images)
     prompt = prompts.prompt_ids(tokenizer, example.prompt, config.encoder.image_tokens, len(pictures))
     labels = letter_labels(example.letters, tokenizer, config.encoder.grid) if letters and example.letters else None
-    return Sample(prompt, prompts.answer_ids(tokenizer, example.text), pictures, labels, source)
+    return Sample(prompt, prompts.answer_ids(tokenizer, example.text, example.prompt), pictures, labels, source)
 
 
 def pack(

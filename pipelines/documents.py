@@ -18,7 +18,7 @@ from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import require
 from pipelines import fonts, layouts
-from pipelines.paper import photograph, plain, to_png
+from pipelines.paper import moved, photograph, plain, to_png
 from pipelines.prose import UNSPACED, Languages, Prose, check_languages, draw_language, left_out
 from pipelines.sheet import Rule, Sheet
 from pipelines.typeset import Line, atoms, break_lines, coverage, place, place_down, place_letters, shifted
@@ -116,6 +116,9 @@ class Documents:
             pixels, meta["effects"] = photograph(ink, rng, screen)
         else:
             pixels = plain(ink)
+        if "blocks" in meta:
+            for block in meta["blocks"]:
+                block["boxes"] = moved(block["boxes"], ink.shape, pixels.shape, meta.get("effects", {}))
         letters = place_letters(lines, width, height, meta.get("effects", {}).get("skew_degrees", 0.0))
         return Example((to_png(pixels),), prompts.PLAIN, "\n".join(line.text for line in lines), meta, letters)
 

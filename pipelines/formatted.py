@@ -26,7 +26,7 @@ from pipelines.blocks import drawn
 from pipelines.documents import draw_font
 from pipelines.formula_grammar import Grammar
 from pipelines.mmd import Block
-from pipelines.paper import photograph, plain, to_png
+from pipelines.paper import moved, photograph, plain, to_png
 from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, draw_language
 from pipelines.tables import Writer
 from pipelines.tries import Unusable, generator
@@ -34,7 +34,7 @@ from pipelines.vocabulary import Vocabulary
 
 PAGE = Kind(
     "page",
-    r"\usepackage{tikz}\usepackage{geometry}\usepackage{enumitem}"
+    r"\usepackage{tikz}\usepackage{geometry}\usepackage{enumitem}\newsavebox\gotpicture"
     r"\setlist{itemsep=1pt,topsep=3pt}\setlength{\emergencystretch}{3em}",
     tight=False,
     document_class=r"\documentclass[10pt,a4paper]{article}",
@@ -143,6 +143,9 @@ class FormattedPages:
             pixels, meta["effects"] = photograph(ink, rng)
         else:
             pixels = plain(ink)
+        meta["blocks"] = places(source, page)
+        for block in meta["blocks"]:
+            block["boxes"] = moved(block["boxes"], ink.shape, pixels.shape, meta.get("effects", {}))
         return Example((to_png(pixels),), prompts.FORMAT, mmd.write(source.blocks), meta)
 
     def compose(self, rng: np.random.Generator) -> Source:
@@ -350,6 +353,16 @@ class _Author:
         return blocks
 
 
+def colour_of(number: int) -> tuple[int, int, int]:
+    """A black that the eye takes for black, another one for each block: its places are found again by it."""
+    return number // 36 % 6, number // 6 % 6, number % 6
+
+
+def _paint(number: int) -> str:
+    red, green, blue = colour_of(number)
+    return rf"\color[RGB]{{{red},{green},{blue}}}"
+
+
 def page_latex(blocks: Any, figures: Any, style: dict[str, Any]) -> str:
     """The page's blocks as LaTeX, in its fonts, columns and margins."""
     size, lead = style["size_pt"], style["size_pt"] * style["leading"]
@@ -361,16 +374,16 @@ def page_latex(blocks: Any, figures: Any, style: dict[str, Any]) -> str:
         f"\\pagestyle{{{'plain' if style['number'] else 'empty'}}}\\setcounter{{page}}{{{style['number'] or 1}}}"
     )
     notes = {}
-    for block in blocks:
+    for number, block in enumerate(blocks, 1):
         if block.label == "footnote":
             mark, _, text = block.text.partition(": ")
-            notes[mark] = text
+            notes[mark] = _paint(number) + grids.escape(text)
     parts, front, looks, pictures = [], [], list(style.get("looks", [])), list(figures)
     started = False
-    for block in blocks:
+    for number, block in enumerate(blocks, 1):
         if block.label == "footnote":
             continue
-        made = _block_latex(block, notes, size, looks, pictures)
+        made = _block_latex(block, notes, size, looks, pictures, _paint(number))
         if not started and block.label in ("title", "authors"):
             front.append(made)
         else:
@@ -385,7 +398,47 @@ def page_latex(blocks: Any, figures: Any, style: dict[str, Any]) -> str:
     return "{" + begin + "\n" + "\n\n".join(parts) + "\\clearpage}"
 
 
-def _block_latex(block: Block, notes: dict[str, str], size: float, looks: list, pictures: list[str]) -> str:
+KINDS = {"authors": "text", "subheading": "heading", "numbered": "list"}  # names of `got_jax.blocks.LABELS`
+
+
+def places(source: Source, page: latex.Page) -> list[dict[str, Any]]:
+    """The page's blocks in reading order, each with its label, its markdown and its boxes in pixels of the clean page.
+
+    A block that goes on in the next column has two boxes. The page number stands last.
+    """
+    scale = source.style["scale"]
+    middle = page.width / 2 if source.style["columns"] == 2 else 0.0
+    numbers = {colour_of(n): n for n in range(1, len(source.blocks) + 1)}
+    runs: dict[int, list[tuple[float, float, float, float]]] = {}
+    number = []
+    for colour, box, text in page.places():
+        if colour in numbers:
+            runs.setdefault(numbers[colour], []).append(box)
+        elif text.strip() == str(source.style["number"]) and box[1] > 0.85 * page.height:
+            number = [_around([box], scale)]
+    found = []
+    for n, block in sorted(enumerate(source.blocks, 1), key=lambda item: item[1].label == "footnote"):
+        boxes = runs.get(n, [])
+        if block.label == "footnote":  # its mark stands before it
+            mark = 0.9 * source.style["size_pt"]
+            boxes = [(box[0] - mark * (i == 0), *box[1:]) for i, box in enumerate(boxes)]
+        across = block.label in ("title", "authors")  # they stand over both columns
+        columns = [boxes] if across else [[b for b in boxes if (b[0] + b[2] > 2 * middle) == side] for side in (0, 1)]
+        text = "" if block.label == "figure" else mmd.write([block])
+        entry = {"label": KINDS.get(block.label, block.label), "text": text}
+        found.append({**entry, "boxes": [_around(part, scale) for part in columns if part]})
+    if number:
+        found.append({"label": "page number", "text": str(source.style["number"]), "boxes": number})
+    return found
+
+
+def _around(boxes: list[tuple[float, float, float, float]], scale: float) -> list[float]:
+    """The smallest box round some, in pixels."""
+    corners = np.array(boxes) * scale
+    return [float(v) for v in (*corners[:, :2].min(0), *corners[:, 2:].max(0))]
+
+
+def _block_latex(block: Block, notes: dict[str, str], size: float, looks: list, pictures: list[str], paint: str) -> str:
     inline = lambda text: _inline(text, notes)
 
     def big(factor: float) -> str:  # LaTeX's own sizes: every other one costs a hundred font files in Chinese
@@ -393,21 +446,21 @@ def _block_latex(block: Block, notes: dict[str, str], size: float, looks: list, 
         return rf"\fontsize{{{near}}}{{{near * 1.2:.1f}}}\selectfont{{}}"
 
     if block.label == "title":
-        return rf"\begin{{center}}{{{big(1.7)}\bfseries \gotmark {inline(block.text)}\par}}\end{{center}}"
+        return rf"\begin{{center}}{{{big(1.7)}\bfseries \gotmark {paint}{inline(block.text)}\par}}\end{{center}}"
     if block.label == "authors":
-        return rf"\begin{{center}}\gotmark\textit{{{inline(block.text.strip('*'))}}}\end{{center}}"
+        return rf"\begin{{center}}\gotmark{paint}\textit{{{inline(block.text.strip('*'))}}}\end{{center}}"
     if block.label in ("heading", "subheading"):
         factor = 1.25 if block.label == "heading" else 1.1
-        text = rf"\noindent{{{big(factor)}\bfseries \gotmark {inline(block.text)}\par}}"
+        text = rf"\noindent{{{big(factor)}\bfseries \gotmark {paint}{inline(block.text)}\par}}"
         return rf"\vspace{{{0.5 * size:.1f}pt}}{text}\nopagebreak\vspace{{{0.2 * size:.1f}pt}}"
     if block.label in ("list", "numbered"):
         name = "itemize" if block.label == "list" else "enumerate"
         items = "\n".join(
             rf"\item {{}}{'' if i else chr(92) + 'gotmark '}{inline(item)}" for i, item in enumerate(block.items)
         )
-        return f"\\begin{{{name}}}\n{items}\n\\end{{{name}}}"
+        return f"{{{paint}\\begin{{{name}}}\n{items}\n\\end{{{name}}}}}"
     if block.label == "formula":
-        return _formula(block.text)
+        return f"{{{paint}{_formula(block.text)}}}"
     if block.label == "table":
         if block.text.startswith(("<table", "|")):
             look = looks.pop(0)
@@ -415,15 +468,19 @@ def _block_latex(block: Block, notes: dict[str, str], size: float, looks: list, 
             grid = dataclasses.replace(
                 grid, look=grids.Look(tuple(look["columns"]), tuple(look["rules"]), look["bold"])
             )
-            return rf"\begin{{center}}\gotmark {grids.to_latex(grid)}\end{{center}}"
-        return rf"\begin{{center}}\gotmark {block.text}\end{{center}}"
+            return rf"\begin{{center}}\gotmark {paint}{grids.to_latex(grid)}\end{{center}}"
+        return rf"\begin{{center}}\gotmark {paint}{block.text}\end{{center}}"
     if block.label == "figure":
-        return rf"\begin{{center}}\gotmark {pictures.pop(0)}\end{{center}}" if pictures else ""
+        if not pictures:
+            return ""
+        low, high = (rf"{{{paint}\rule[{at}\gotpicture]{{.02pt}}{{.02pt}}}}" for at in (r"-\dp", r"\ht"))  # unseen
+        box = rf"\sbox\gotpicture{{{pictures.pop(0)}}}{low}\usebox\gotpicture{high}"
+        return rf"\begin{{center}}\gotmark {box}\end{{center}}"
     if block.label == "caption":
-        return rf"\begin{{center}}{big(0.9)}\gotmark {inline(block.text)}\end{{center}}"
+        return rf"\begin{{center}}{big(0.9)}\gotmark {paint}{inline(block.text)}\end{{center}}"
     if block.label == "reference":
-        return rf"\noindent{{{big(0.9)}\gotmark {inline(block.text)}\par}}"
-    return rf"\leavevmode\gotmark {inline(block.text)}"
+        return rf"\noindent{{{big(0.9)}\gotmark {paint}{inline(block.text)}\par}}"
+    return rf"\leavevmode\gotmark {{{paint}{inline(block.text)}}}"
 
 
 def _formula(text: str) -> str:
@@ -438,8 +495,7 @@ def _inline(text: str, notes: dict[str, str]) -> str:
     for found in re.finditer(r"\\\(.*?\\\)|\[\^\d+\]", text):
         out.append(grids.escape(text[at : found.start()]))
         mark = found[0]
-        note = grids.escape(notes.get(mark, ""))
-        out.append(rf"\footnote{{{note}}}" if mark.startswith("[^") else mark)
+        out.append(rf"\footnote{{{notes.get(mark, '')}}}" if mark.startswith("[^") else mark)
         at = found.end()
     return "".join([*out, grids.escape(text[at:])])
 

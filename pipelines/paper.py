@@ -51,6 +51,24 @@ def compressed(
     return pixels
 
 
+def moved(boxes: list[list[float]], was: tuple[int, ...], now: tuple[int, ...], done: Done) -> list[list[float]]:
+    """Boxes (left, top, right, bottom in pixels) of a page where they are in its picture: skewed and scaled like it.
+
+    Args:
+        was, now: shapes of the coverage map and of the picture. done: what `photograph` did.
+    """
+    (height, width), (seen_height, seen_width) = was[:2], now[:2]
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), float(done.get("skew_degrees", 0.0)), 1.0)
+    scale = np.array([seen_width / width, seen_height / height] * 2)
+    limits = np.array([seen_width, seen_height] * 2)
+    found = []
+    for x1, y1, x2, y2 in boxes:
+        corners = np.array([[x1, y1, 1], [x2, y1, 1], [x1, y2, 1], [x2, y2, 1]]) @ turn.T
+        box = np.concatenate([corners.min(0), corners.max(0)]) * scale
+        found.append([round(float(v), 1) for v in np.clip(box, 0, limits)])
+    return found
+
+
 def plain(ink: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
     """Black on white, without a trace of paper."""
     return 255 - ink

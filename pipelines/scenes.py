@@ -19,6 +19,7 @@ from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import require
 from pipelines import fonts, photos, reading_order
+from pipelines.annotations import annotated
 from pipelines.paper import compressed, to_png
 from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, draw_language, left_out
 from pipelines.typeset import break_lines, draw_runs
@@ -82,13 +83,10 @@ class Scenes:
             picture = _cut_out(picture, _box(*placed[0]), rng)
         else:
             boxes = [[int(v) for v in _box(spot, sign)] for spot, sign in placed]
-            meta["blocks"] = [{"label": "text", "box": b, "text": t} for b, t in zip(boxes, texts, strict=True)]
+            meta["blocks"] = [{"label": "text", "boxes": [b], "text": t} for b, t in zip(boxes, texts, strict=True)]
         picture = _seen(picture, rng)
         if not slice_ and rng.random() < self.boxes:
-            height, width = picture.shape[:2]
-            scale = np.array([width, height, width, height]) / 1000
-            texts = [f"{(np.array(b['box']) / scale).astype(int).tolist()} {b['text']}" for b in meta["blocks"]]
-            return Example((to_png(picture),), prompts.BOXES, "\n".join(texts), meta)
+            return Example((to_png(picture),), prompts.BOXES, annotated(meta["blocks"], picture.shape), meta)
         return Example((to_png(picture),), prompts.PLAIN, "\n".join(texts), meta)
 
     def _background(self, rng: np.random.Generator) -> UInt8[np.ndarray, "H W 3"]:

@@ -63,13 +63,13 @@ class Sheet:
         self._prose = {font.face.name: self.paragraphs(font) for font in (self.body, self.head)}
 
     def boxes(self) -> list[dict[str, Any]]:
-        """Every block's label, text and box (left, top, right, bottom in pixels)."""
+        """Every block's label, text and boxes (one: left, top, right, bottom in pixels)."""
         found = []
         for block in self.blocks:
             corners = np.array([line.box_px for line in block.lines])
             box = [*corners[:, :2].min(0), *corners[:, 2:].max(0)]
             text = "\n".join(line.text for line in block.lines)
-            found.append({"label": block.label, "box": [round(float(v), 1) for v in box], "text": text})
+            found.append({"label": block.label, "boxes": [[round(float(v), 1) for v in box]], "text": text})
         return found
 
     def words(self, font: Typeface | None = None) -> list[str]:

@@ -81,7 +81,7 @@ def _read_blocks(
 ) -> Iterator[str]:
     """Each block's own picture, white paper round it."""
     for block in blocks:
-        left, top, right, bottom = (round(v) for v in block["box"])
+        left, top, right, bottom = (round(v) for v in block["boxes"][0])
         part = pixels[max(top, 0) : bottom, max(left, 0) : right]
         framed = np.pad(part, ((20, 20), (20, 20), (0, 0)), constant_values=255)
         yield _read(framed, language, reader, block=True)

@@ -110,9 +110,36 @@ class Page:
         """The page in its colours."""
         return self._pixels(scale, "RGB")
 
+    @property
+    def width(self) -> float:
+        """In points."""
+        return float(_open(self.pdf)[self.number].rect.width)
+
+    @property
+    def height(self) -> float:
+        """In points."""
+        return float(_open(self.pdf)[self.number].rect.height)
+
     def text(self) -> str:
         """The page's text layer."""
         return str(_open(self.pdf)[self.number].get_text())
+
+    def places(self) -> list[tuple[tuple[int, int, int], tuple[float, float, float, float], str]]:
+        """Every run of text and every rule: its colour (0 to 255), its box in points by its outlines, its text."""
+        import pymupdf
+
+        page = _open(self.pdf)[self.number]
+        flags = pymupdf.TEXT_ACCURATE_BBOXES | pymupdf.TEXT_PRESERVE_LIGATURES
+        found = []
+        for block in page.get_text("dict", flags=flags)["blocks"]:
+            for span in (span for line in block.get("lines", ()) for span in line["spans"] if span["text"].strip()):
+                value = span["color"]
+                found.append(((value >> 16 & 255, value >> 8 & 255, value & 255), tuple(span["bbox"]), span["text"]))
+        for drawing in page.get_cdrawings():
+            colour = drawing.get("fill") or drawing.get("color")
+            if colour is not None:
+                found.append((tuple(round(255 * v) for v in colour), tuple(drawing["rect"]), ""))
+        return found
 
     def _pixels(self, scale: float, space: str) -> Any:
         import pymupdf

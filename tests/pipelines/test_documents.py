@@ -84,7 +84,7 @@ def test_every_layout_fills_its_page_without_overlaps(layout, language):
         assert len(example.text) > 30
         assert "\n\n" not in example.text
         width, height = Image.open(io.BytesIO(example.images[0])).size
-        boxes = [block["box"] for block in blocks]
+        boxes = [block["boxes"][0] for block in blocks]
         for box in boxes:
             assert -1 <= box[0] < box[2] <= width + 1
             assert -1 <= box[1] < box[3] <= height + 2

@@ -17,6 +17,7 @@ from PIL import Image
 from renderers import need
 
 from got_jax import prompts
+from got_jax.blocks import parse
 from got_jax.errors import GotError
 from pipelines import contact, engines, photos, reading_order
 from pipelines.hands import Hands
@@ -118,14 +119,15 @@ def test_scene_answers_go_from_top_to_bottom_and_boxes_hold_the_ink():
         blocks = example.meta["blocks"]
         width, height = Image.open(io.BytesIO(example.images[0])).size
         for block in blocks:
-            left, top, right, bottom = block["box"]
+            left, top, right, bottom = block["boxes"][0]
             assert 0 <= left < right <= width
             assert 0 <= top < bottom <= height
-        first = blocks[0]["box"]
-        spelt = [int(first[0] / width * 1000), int(first[1] / height * 1000)]
-        assert example.text.startswith(f"[{spelt[0]}, {spelt[1]}, ")
+        told = parse(example.text)
+        assert [block.text for block in told] == [block["text"] for block in blocks]
+        for block, (told_box,) in zip(blocks, (b.pixels((width, height)) for b in told), strict=True):
+            assert np.allclose(told_box, block["boxes"][0], atol=max(width, height) / 999)
         assert [block["text"] for block in blocks] == [
-            blocks[i]["text"] for i in reading_order.rows([tuple(b["box"]) for b in blocks])
+            blocks[i]["text"] for i in reading_order.rows([tuple(b["boxes"][0]) for b in blocks])
         ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -156,3 +157,47 @@ def test_sources_are_read_with_care():
     ]
     with pytest.raises(GotError, match="no folder is set"):
         len(Papers())
+
+
+@pytest.mark.parametrize("columns", [0.0, 1.0])
+def test_boxes_hold_all_ink_and_stand_apart(columns):
+    need("latex")
+    engine = FormattedPages(effects=0.0, columns=columns, block=6)
+    for index in range(6):
+        example = engine.example(2, index)
+        blocks = example.meta["blocks"]
+        assert "\n\n".join(b["text"] for b in blocks if b["text"] and b["label"] != "page number") == example.text
+        ink = 255 - cv2.imdecode(np.frombuffer(example.images[0], np.uint8), cv2.IMREAD_GRAYSCALE).astype(int)
+        left = ink.copy()
+        for block in blocks:
+            assert block["boxes"], block
+            for x1, y1, x2, y2 in block["boxes"]:
+                part = ink[max(0, int(y1)) : int(y2) + 2, max(0, int(x1)) : int(x2) + 2]
+                assert part.max() > 100, block
+                left[max(0, int(y1) - 1) : int(y2) + 3, max(0, int(x1) - 1) : int(x2) + 3] = 0
+        # What is left over: the rule above footnotes.
+        assert left.sum() < 0.004 * ink.sum() + 255 * 400
+        rows = [(box, b["label"]) for b in blocks for box in b["boxes"]]
+        for i, (one, _) in enumerate(rows):
+            for other, _ in rows[i + 1 :]:
+                across = min(one[2], other[2]) - max(one[0], other[0])
+                down = min(one[3], other[3]) - max(one[1], other[1])
+                assert across < 25 or down < 4, (one, other)
+
+
+def test_boxes_follow_the_pages_effects():
+    need("latex")
+    clean, seen = (FormattedPages(effects=share, columns=0.0, block=8) for share in (0.0, 1.0))
+    turned = 0
+    for index in range(8):
+        was, now = clean.example(3, index), seen.example(3, index)
+        effects = now.meta["effects"]
+        if effects.get("skew_degrees") and not effects["inverted"]:
+            turned += 1
+        pixels = cv2.imdecode(np.frombuffer(now.images[0], np.uint8), cv2.IMREAD_GRAYSCALE)
+        wide = cv2.imdecode(np.frombuffer(was.images[0], np.uint8), cv2.IMREAD_GRAYSCALE).shape[1]
+        one, other = was.meta["blocks"][0]["boxes"][0], now.meta["blocks"][0]["boxes"][0]
+        scale = pixels.shape[1] / wide
+        far = abs(np.sin(np.radians(effects.get("skew_degrees", 0.0)))) * max(pixels.shape) / 2 + 2
+        assert np.allclose(np.array(one) * scale, other, atol=far)
+    assert turned

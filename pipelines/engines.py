@@ -10,7 +10,7 @@ from typing import Any
 from got_jax.config import override
 from got_jax.data.example import Engine, Example
 from got_jax.errors import require
-from pipelines import charts, formatted, formulas, geometry, molecules, music, tables
+from pipelines import charts, formatted, formulas, geometry, molecules, music, regions, tables
 from pipelines.charts import Charts
 from pipelines.documents import Documents
 from pipelines.formatted import FormattedPages
@@ -22,6 +22,7 @@ from pipelines.music import Music
 from pipelines.papers import Papers
 from pipelines.pdfs import Pdfs
 from pipelines.prose import HALF
+from pipelines.regions import Regions
 from pipelines.scenes import Scenes
 from pipelines.tables import Tables
 
@@ -53,6 +54,9 @@ def entries() -> dict[str, Entry]:
         "music": Entry(Music(), "systems of sheet music in **kern", music.proof),
         "geometry": Entry(Geometry(), "plane and solid geometry in TikZ", geometry.proof),
         "charts": Entry(Charts(), "charts and what they plot", charts.proof),
+        "regions": Entry(
+            Regions(), "parts of pages and photographs, asked for by box or coloured frame", regions.proof
+        ),
     }
 
 

@@ -128,7 +128,7 @@ class Page:
         """Every run of text and every rule: its colour (0 to 255), its box in points by its outlines, its text."""
         import pymupdf
 
-        page = _open(self.pdf)[self.number]
+        page: Any = _open(self.pdf)[self.number]
         flags = pymupdf.TEXT_ACCURATE_BBOXES | pymupdf.TEXT_PRESERVE_LIGATURES
         found = []
         for block in page.get_text("dict", flags=flags)["blocks"]:

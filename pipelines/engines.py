@@ -10,12 +10,13 @@ from typing import Any
 from got_jax.config import override
 from got_jax.data.example import Engine, Example
 from got_jax.errors import require
-from pipelines import charts, formatted, formulas, geometry, molecules, music, regions, tables
+from pipelines import charts, formatted, formulas, geometry, molecules, music, regions, stitched, tables
 from pipelines.charts import Charts
 from pipelines.documents import Documents
 from pipelines.formatted import FormattedPages
 from pipelines.formulas import Formulas
 from pipelines.geometry import Geometry
+from pipelines.grounding import Layouts, Locate
 from pipelines.hands import Hands
 from pipelines.molecules import Molecules
 from pipelines.music import Music
@@ -24,6 +25,7 @@ from pipelines.pdfs import Pdfs
 from pipelines.prose import HALF
 from pipelines.regions import Regions
 from pipelines.scenes import Scenes
+from pipelines.stitched import ManyPages, Tiles
 from pipelines.tables import Tables
 
 
@@ -54,9 +56,11 @@ def entries() -> dict[str, Entry]:
         "music": Entry(Music(), "systems of sheet music in **kern", music.proof),
         "geometry": Entry(Geometry(), "plane and solid geometry in TikZ", geometry.proof),
         "charts": Entry(Charts(), "charts and what they plot", charts.proof),
-        "regions": Entry(
-            Regions(), "parts of pages and photographs, asked for by box or coloured frame", regions.proof
-        ),
+        "regions": Entry(Regions(), "parts of pages and photographs, by box or coloured frame", regions.proof),
+        "layout": Entry(Layouts(), "blocks of pages by label and box, their text as markdown"),
+        "locate": Entry(Locate(), "where a text stands"),
+        "tiles": Entry(Tiles(), "huge pictures: pages joined, posters; tiles and a thumbnail", stitched.proof),
+        "manypages": Entry(ManyPages(), "two to eight formatted pages, one after another"),
     }
 
 

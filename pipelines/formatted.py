@@ -23,6 +23,7 @@ from pipelines import geometry_scenes, grids, mmd, tikz
 from pipelines.backends import latex
 from pipelines.backends.latex import Kind, clean
 from pipelines.blocks import drawn
+from pipelines.budget import tokens
 from pipelines.documents import draw_font
 from pipelines.formula_grammar import Grammar
 from pipelines.mmd import Block
@@ -102,6 +103,7 @@ class FormattedPages:
         columns: share of pages in two columns.
         fill: least and most share of a page that is meant to be filled.
         effects: share of pictures that look printed and scanned.
+        most_tokens: of an answer, as Qwen's tokenizer counts; a longer page is written again. 0: any.
         block: how many pages one run of LaTeX sets (Chinese has a hundred font files to embed, whatever the pages);
             pictures do not depend on it.
     """
@@ -113,6 +115,7 @@ class FormattedPages:
     columns: float = 0.35
     fill: tuple[float, float] = (0.55, 1.1)
     effects: float = 0.6
+    most_tokens: int = 0
     block: int = 64
 
     tools: ClassVar[tuple[str, ...]] = ("latex",)
@@ -120,6 +123,7 @@ class FormattedPages:
     def __post_init__(self) -> None:
         check_languages("formatted", self.languages, ("en", "zh"))
         require(self.tables in grids.FORMS, f"formatted: tables is '{self.tables}'; choose latex, html or markdown.")
+        require(self.most_tokens >= 0, f"formatted: most_tokens is {self.most_tokens}; it must be at least 0.")
         require(self.block >= 1, f"formatted: block is {self.block}; it must be at least 1.")
 
     def example(self, seed: int, index: int) -> Example:
@@ -166,6 +170,8 @@ class FormattedPages:
         }
         writer = _Author(rng, self.split, language, style, self.tables)
         blocks = writer.page(float(rng.uniform(*self.fill)))
+        if self.most_tokens and (count := tokens(mmd.write(blocks))) > self.most_tokens:
+            raise Unusable(f"the page has {count} tokens, over {self.most_tokens}.")
         return Source(tuple(blocks), tuple(writer.figures), style, language)
 
 

@@ -172,7 +172,8 @@ def draw(text: str, style: dict[str, Any], most_px: int = 1400) -> UInt8[np.ndar
     tags = [TAG.search(formula) for formula, _ in found]
     bare = [(TAG.sub("", formula).strip(), display) for formula, display in found]
     drawings = render(bare, EX * size)
-    widest = max((d.width for d in drawings), default=0.0) + 4 * size * any(tags)
+    aside = max((font.width(font.shown(f"({tag[1]})")) + 1 for tag in tags if tag), default=0.0) * size
+    widest = max((d.width for d in drawings), default=0.0) + 2 * aside
     width = max(style["width_px"], widest)
     if width > most_px:
         raise Unusable(f"a formula of {text[:60]!r} is {width:.0f} px wide, over {most_px}.")

@@ -146,11 +146,12 @@ def generate(rng: np.random.Generator, rings: tuple[int, int], most_atoms: int) 
 
     while True:
         molecule = _fragment(RINGS[rng.integers(len(RINGS))])
-        for _ in range(int(rng.integers(rings[0], rings[1] + 1)) - 1):
+        count = int(rng.integers(rings[0], rings[1] + 1))
+        for _ in range(count - 1):
             if rng.random() < 0.6:
                 molecule = _joined(molecule, _fragment(LINKS[rng.integers(len(LINKS))]), rng)
             molecule = _joined(molecule, _fragment(RINGS[rng.integers(len(RINGS))]), rng)
-        for _ in range(int(rng.integers(0, 5))):
+        for _ in range(int(rng.integers(3, 6) if count == 1 else rng.integers(0 if count > 2 else 1, 5))):
             molecule = _joined(molecule, _fragment(GROUPS[rng.integers(len(GROUPS))]), rng)
         made = Chem.MolFromSmiles(Chem.MolToSmiles(molecule))
         if made is not None and made.GetNumAtoms() <= most_atoms:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
 import logging
 import os
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from got_jax.errors import GotError, require
-from pipelines import bench, build, contact, engines, inspection, label, truth
+from pipelines import bench, build, contact, engines, flywheel, inspection, label, truth
 from pipelines.backends import tools
 
 EXAMPLES = """examples:
@@ -30,6 +31,7 @@ EXAMPLES = """examples:
   python -m pipelines stats data/pages --plot pages.png
   python -m pipelines build pdfs --set folder=my_pdfs --out data/pdfs
   python -m pipelines label my_photos --out data/photos
+  python -m pipelines flywheel my_pdfs --language zh --labeller rapidocr --judge tesseract --out data/round2
   python -m pipelines bench
   python -m pipelines truth --language zh --reader rapidocr
 
@@ -47,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.action == "build":
             return _build(args, beam_flags)
         actions = {"list": _list, "sample": _sample, "check": _check, "stats": _stats, "bench": _bench}
-        return (actions | {"label": _label, "truth": _truth})[args.action](args)
+        return (actions | {"label": _label, "truth": _truth, "flywheel": _flywheel})[args.action](args)
     except GotError as err:
         print(f"pipelines: {err}", file=sys.stderr)
         return 2
@@ -98,7 +100,18 @@ def _parser() -> argparse.ArgumentParser:
     labels.add_argument("folder", type=Path, help="of pictures")
     labels.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets labels.jsonl and slices/")
     labels.add_argument("--confidence", type=float, default=0.9, metavar="P", help="least of a line (default: 0.9)")
+    wheel = actions.add_parser(
+        "flywheel", help="label pages by a model, keep what two readers agree on: a set for the next round"
+    )
+    wheel.add_argument("folder", type=Path, help="of PDF files or pictures")
+    wheel.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="gets labels.jsonl, patches/, report.html"
+    )
+    for field in dataclasses.fields(flywheel.Settings):
+        text = str(field.default)
+        wheel.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=f"default: {text}")
     judged = actions.add_parser("truth", help="character error of an independent reader on clean pages")
+    judged.add_argument("--regions", action="store_true", help="of regions cut out by their boxes, by rapidocr")
     judged.add_argument("--language", default="en")
     judged.add_argument("--reader", default="tesseract", choices=["tesseract", "rapidocr"])
     judged.add_argument("--count", type=int, default=200, metavar="N", help="pages (default: 200)")
@@ -199,9 +212,18 @@ def _label(args: argparse.Namespace) -> int:
     return 0
 
 
+def _flywheel(args: argparse.Namespace) -> int:
+    names = [field.name for field in dataclasses.fields(flywheel.Settings)]
+    report = flywheel.run(args.folder, args.out, flywheel.Settings(**{name: getattr(args, name) for name in names}))
+    for line in flywheel.lines(report):
+        print(line)
+    print(f"{args.out / 'labels.jsonl'}: {report['kept']} records; see {args.out / 'report.html'}")
+    return 0
+
+
 def _truth(args: argparse.Namespace) -> int:
     require(args.count >= 1, f"--count is {args.count}; it must be at least 1.")
-    for line in truth.report(args.language, args.reader, args.count):
+    for line in truth.regions(args.count) if args.regions else truth.report(args.language, args.reader, args.count):
         print(line)
     return 0
 

@@ -125,7 +125,7 @@ def _settings(style: dict[str, Any], typefaces: Sequence[Typeface]) -> Iterator[
         font_manager.fontManager.ttflist = kept
 
 
-def _values(style: dict[str, Any], ink: str, dark: bool, families: list[str]) -> dict[str, Any]:
+def _values(style: dict[str, Any], ink: str, dark: bool, families: list[str]) -> Any:
     return {
         "font.family": families,
         "axes.titley": 1.0,

@@ -33,20 +33,28 @@ def as_picture(examples: Sequence[Example], columns: int = 4, cell_px: int = CEL
 
 def as_html(name: str, examples: Sequence[Example]) -> str:
     """Every picture with its prompt, answer and meta beside it, in one file that needs no other."""
-    parts = [
-        f"<!doctype html><meta charset='utf-8'><title>{html.escape(name)}</title><style>"
-        "body{font:14px sans-serif;background:#eee;margin:2em}section{display:flex;gap:1.5em;margin:0 0 2em}"
-        "img{max-width:48vw;max-height:90vh;align-self:flex-start;box-shadow:0 1px 4px #999}"
-        "pre{white-space:pre-wrap;margin:.3em 0;background:#fff;padding:.7em}small{color:#666;word-break:break-all}"
-        f"</style><h1>{html.escape(name)}</h1>"
-    ]
+    parts = [head(name)]
     for number, example in enumerate(examples):
-        pictures = "".join(
-            f"<img alt='' src='data:image/png;base64,{base64.b64encode(data).decode()}'>" for data in example.images
-        )
+        pictures = "".join(inline(data) for data in example.images)
         meta = html.escape(json.dumps(example.meta, ensure_ascii=False)[:2000])
         parts.append(
             f"<section><div>{pictures}</div><div><b>{number}</b> <code>{html.escape(example.prompt)}</code>"
             f"<pre>{html.escape(example.text)}</pre><small>{meta}</small></div></section>"
         )
     return "\n".join(parts)
+
+
+def head(name: str) -> str:
+    """The beginning of a page."""
+    return (
+        f"<!doctype html><meta charset='utf-8'><title>{html.escape(name)}</title><style>"
+        "body{font:14px sans-serif;background:#eee;margin:2em}section{display:flex;gap:1.5em;margin:0 0 2em}"
+        "img{max-width:48vw;max-height:90vh;align-self:flex-start;box-shadow:0 1px 4px #999}"
+        "pre{white-space:pre-wrap;margin:.3em 0;background:#fff;padding:.7em}small{color:#666;word-break:break-all}"
+        f"</style><h1>{html.escape(name)}</h1>"
+    )
+
+
+def inline(png: bytes) -> str:
+    """A PNG file inside the page."""
+    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import zlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import require
-from pipelines import geometry_scenes, grids, mmd, tikz
+from pipelines import geometry_scenes, grids, mmd, seals, tikz
 from pipelines.backends import latex
 from pipelines.backends.latex import Kind, clean
 from pipelines.blocks import drawn
@@ -138,8 +135,7 @@ class FormattedPages:
             "language": source.language,
             "style": source.style,
             "figures": list(source.figures),
-            "ink": fingerprint(ink),
-            "letters": zlib.crc32(page.text().encode()),
+            **seals.seal(page, source.style["scale"]),
         }
         if turn:
             meta["redrawn"] = turn
@@ -517,15 +513,4 @@ def proof(example: Example) -> str:
         return f"the answer does not compile ({page})"
     if page.pages != 1:
         return f"the answer takes {page.pages} pages"
-    seen, shown = (np.frombuffer(bytes.fromhex(f), np.uint8).astype(int) for f in (_ink(page, meta), meta["ink"]))
-    same = (np.abs(seen - shown) > 2).sum() < 10 and zlib.crc32(page.text().encode()) == meta["letters"]
-    return "" if same else "the answer's picture is another"
-
-
-def _ink(page: latex.Page, meta: dict[str, Any]) -> str:
-    return fingerprint(page.cover(meta["style"]["scale"]))
-
-
-def fingerprint(ink: UInt8[np.ndarray, "H W"]) -> str:
-    """How dark each of 32 x 32 fields is: letters of a page that was set beside others may move below a pixel."""
-    return cv2.resize(ink, (32, 32), interpolation=cv2.INTER_AREA).tobytes().hex()
+    return "the answer's picture is another" if seals.broken(page, meta["style"]["scale"], meta) else ""

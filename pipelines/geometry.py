@@ -7,7 +7,6 @@ straight lines, parabolas, ellipses, hyperbolas).
 from __future__ import annotations
 
 import re
-import zlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +16,7 @@ import numpy as np
 from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import GotError, require
-from pipelines import geometry_scenes, tikz
+from pipelines import geometry_scenes, seals, tikz
 from pipelines.backends import latex
 from pipelines.blocks import drawn
 from pipelines.paper import scanned, to_png, wobbled
@@ -78,7 +77,7 @@ class Geometry:
             "engine": "geometry",
             "kind": source.kind,
             "scale": source.scale,
-            "ink": zlib.crc32(pixels.tobytes()),
+            **seals.seal(page, source.scale),
         }
         if turn:
             meta["redrawn"] = turn
@@ -136,7 +135,7 @@ def proof(example: Example) -> str:
     whole, bare = latex.typeset([example.text, without_labels(example.text)], latex.TIKZ)
     if isinstance(whole, str) or isinstance(bare, str):
         return f"the answer does not compile ({whole if isinstance(whole, str) else bare})"
-    if zlib.crc32(whole.paint(meta["scale"]).tobytes()) != meta["ink"]:
+    if seals.broken(whole, meta["scale"], meta):
         return "the answer's picture is another"
     if meta["kind"] == "corpus":
         return ""

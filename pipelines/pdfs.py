@@ -84,13 +84,13 @@ class Pdfs:
         path, number = self._survey().pages[index // (1 + self.slices)]
         view = index % (1 + self.slices)
         rng = np.random.default_rng([zlib.crc32(b"pdfs"), index])
-        with _opened(path) as document:
+        with opened(path) as document:
             page = document[number]
-            _set_upright(page)
+            set_upright(page)
             lines, strange = read_lines(page)
             meta: dict[str, Any] = {"engine": "pdfs", "file": Path(path).name, "page": number + 1}
             if view == 0:
-                pixels = _picture(page, self.page_px, strange)
+                pixels = picture(page, self.page_px, strange)
                 chosen = lines
                 meta["kind"] = "page"
             else:
@@ -124,7 +124,7 @@ def survey(folder: str) -> Survey:
     rejected: list[str] = []
     for path in tqdm(files, desc="look at PDF files", unit="file", disable=None):
         try:
-            with _opened(str(path)) as document:
+            with opened(str(path)) as document:
                 for number in range(len(document)):
                     why = _fault(document, number)
                     if why:
@@ -138,7 +138,7 @@ def survey(folder: str) -> Survey:
     return Survey(tuple(pages), tuple(rejected))
 
 
-def _opened(path: str):  # pymupdf.Document
+def opened(path: str):  # pymupdf.Document
     """A PDF file, open. Raises GotError for one that is empty, encrypted, broken or huge."""
     import pymupdf
 
@@ -162,7 +162,7 @@ def _fault(document: Any, number: int) -> str:
         page = document[number]
         if min(page.rect.width, page.rect.height) < 20:
             return "it is smaller than 20 points"
-        _set_upright(page)
+        set_upright(page)
         lines, strange = read_lines(page)
         area = abs(page.rect.width * page.rect.height)
         largest = max((_area(info["bbox"]) for info in page.get_image_info()), default=0.0)
@@ -182,7 +182,7 @@ def _area(box: Any) -> float:
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
-def _set_upright(page: Any) -> None:
+def set_upright(page: Any) -> None:
     """Turns a page so that most of its text runs to the right; its coordinates are then those of the picture."""
     lengths: dict[tuple[int, int], int] = {}
     page.remove_rotation()
@@ -240,7 +240,7 @@ def _union(one: Any, other: Any) -> tuple[float, float, float, float]:
     return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
 
 
-def _picture(page: Any, longest_px: float, hidden: list, clip: Any = None) -> UInt8[np.ndarray, "H W 3"]:
+def picture(page: Any, longest_px: float, hidden: list, clip: Any = None) -> UInt8[np.ndarray, "H W 3"]:
     """The page, or a part of it, at a scale that gives the whole page the longer side asked for."""
     import pymupdf
 
@@ -276,7 +276,7 @@ def _cut_out(
     scale = float(rng.uniform(1.2, 2.2))
     longest = page_px * scale
     scale = longest / max(page.rect.width, page.rect.height)
-    pixels = _picture(page, longest, [], clip)
+    pixels = picture(page, longest, [], clip)
     origin = np.floor(np.array([clip.x0, clip.y0]) * scale)
     keep = np.zeros(pixels.shape[:2], np.uint8)
     for line in chosen:

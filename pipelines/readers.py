@@ -44,13 +44,21 @@ def _rapidocr():  # rapidocr.RapidOCR
 
 def rapidocr(pixels: UInt8[np.ndarray, "H W 3"]) -> list[Found]:
     """Every line that PaddleOCR's models find in an RGB picture, in reading order."""
-    result: Any = _rapidocr()(np.ascontiguousarray(pixels[..., ::-1]))
+    image = np.ascontiguousarray(pixels[..., ::-1])
+    result: Any = _rapidocr()(image, use_det=True, use_cls=True, use_rec=True)
     if result.boxes is None:
         return []
     found = [
         Found(t, np.asarray(b), float(s)) for t, b, s in zip(result.txts, result.boxes, result.scores, strict=True)
     ]
     return in_order(found)
+
+
+def detect(pixels: UInt8[np.ndarray, "H W 3"]) -> list[Found]:
+    """Where PaddleOCR's detector sees lines, without reading them."""
+    result: Any = _rapidocr()(np.ascontiguousarray(pixels[..., ::-1]), use_det=True, use_cls=False, use_rec=False)
+    boxes = result.boxes if result.boxes is not None else ()
+    return [Found("", np.asarray(corners), 1.0) for corners in boxes]
 
 
 def in_order(found: list[Found]) -> list[Found]:

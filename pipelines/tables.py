@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from got_jax import prompts
 from got_jax.data.example import Example
 from got_jax.errors import require
-from pipelines import fonts, grids
+from pipelines import fonts, grids, seals
 from pipelines.backends import latex
 from pipelines.backends.latex import clean
 from pipelines.blocks import drawn
@@ -98,7 +98,7 @@ class Tables:
             "form": source.form,
             "language": source.language,
             "style": source.style,
-            "ink": zlib.crc32(ink.tobytes()),
+            **({"ink": zlib.crc32(ink.tobytes())} if page is None else seals.seal(page, source.style["scale"])),
         }
         if source.form != "latex" or source.renderer == "html":
             assert source.grid.look is not None
@@ -387,10 +387,11 @@ def proof(example: Example) -> str:
     if "look" in meta:
         look = meta["look"]
         grid = Grid(grid.rows, Look(tuple(look["columns"]), tuple(look["rules"]), look["bold"]))
-    if meta["style"]["renderer"] == "html":
-        ink = html_ink(grid, meta["style"])
-    else:
-        ink = latex.one(latex_body(grids.to_latex(grid), meta["style"])).cover(meta["style"]["scale"])
     if grids.FORMS[meta["form"]][0](grid) != example.text:
         return "the answer does not read back as it was written"
-    return "" if zlib.crc32(ink.tobytes()) == meta["ink"] else "the answer's picture is another"
+    style = meta["style"]
+    if style["renderer"] == "html":
+        same = zlib.crc32(html_ink(grid, style).tobytes()) == meta["ink"]
+    else:
+        same = not seals.broken(latex.one(latex_body(grids.to_latex(grid), style)), style["scale"], meta)
+    return "" if same else "the answer's picture is another"

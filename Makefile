@@ -8,8 +8,9 @@ export JAX_PLATFORMS ?= cpu
 demo: .venv/.core ## read the pictures in samples/ with the shipped model
 	$(BIN)/python -m samples.demo
 
-test: .venv/.dev ## all tests
-	$(BIN)/python -m pytest
+WORKERS ?= 2
+test: .venv/.dev ## all tests, by two processes
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: .venv/.dev ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -36,12 +36,14 @@ class Layouts:
             asked for; of formatted pages only what has labels is.
         tasks: (what is asked for, weight) pairs: "layout and boxes", "layout", "boxes".
         effects: pages look printed and scanned, as their engines make them; otherwise clean.
+        block: how many formatted pages one run of LaTeX sets; pictures do not depend on it.
     """
 
     split: str = "train"
     sources: tuple[tuple[str, float], ...] = (("formatted", 0.5), ("pages", 0.35), ("scenes", 0.15))
     tasks: tuple[tuple[str, float], ...] = (("layout and boxes", 0.6), ("layout", 0.15), ("boxes", 0.25))
     effects: bool = True
+    block: int = 64
 
     tools: ClassVar[tuple[str, ...]] = ("latex",)
 
@@ -60,7 +62,7 @@ class Layouts:
             raise Unusable(f"nothing that is asked for can be told of {name}.")
         task = choice(rng, tasks)
         fine, boxes = TASKS[task]
-        page = source(name, self.split, self.effects).example(seed, index)
+        page = source(name, self.split, self.effects, self.block).example(seed, index)
         found = page.meta["blocks"]
         if fine and name == "pages":
             found = [{**block, "text": markdown(block, page.meta["language"])} for block in found]
@@ -91,9 +93,8 @@ class Locate:
 
     def __post_init__(self) -> None:
         _check("locate", self.sources, (("box", 1.0),), ("box",))
-        require(
-            all(name != "formatted" for name, _ in self.sources), "locate: formatted pages do not know their words."
-        )
+        words = all(name != "formatted" for name, _ in self.sources)
+        require(words, "locate: formatted pages do not know where their words stand; leave them out.")
         require(0 <= self.absent <= 1, f"locate: absent is {self.absent}; it must be a share from 0 to 1.")
         require(self.most_places >= 1, f"locate: most_places is {self.most_places}; it must be at least 1.")
 

@@ -51,6 +51,7 @@ class Regions:
         jitter: share of a line's height by which a box may be larger than its text, at most.
         effects: pages look printed and scanned, as their engines make them; otherwise clean.
         page_px: the longer side of "pages".
+        block: how many formatted pages one run of LaTeX sets; pictures do not depend on it.
         folder, format: a data set of photographs ("rctw", "rects", "shopsign" or "coco", see `signsets`) instead of
             the sources.
     """
@@ -61,6 +62,7 @@ class Regions:
     jitter: float = 0.45
     effects: bool = True
     page_px: int = 1024
+    block: int = 64
     folder: str = ""
     format: str = ""
 
@@ -93,7 +95,7 @@ class Regions:
         if self.folder:
             name, page = self.format, self._photo(rng)
         else:
-            page = source(name, self.split, self.effects, self.page_px).example(seed, index)
+            page = source(name, self.split, self.effects, self.block, self.page_px).example(seed, index)
         pixels = np.asarray(cv2.imdecode(np.frombuffer(page.images[0], np.uint8), cv2.IMREAD_UNCHANGED))
         if pixels.ndim == 3:
             pixels = np.ascontiguousarray(pixels[..., ::-1])
@@ -136,12 +138,12 @@ class Regions:
         return Example((to_png(pixels),), prompts.PLAIN, "", {"blocks": blocks})
 
 
-def source(name: str, split: str, effects: bool = True, page_px: int = 1024) -> Engine:
+def source(name: str, split: str, effects: bool = True, block: int = 64, page_px: int = 1024) -> Engine:
     """The engine of a source, of whole pages whose blocks are known."""
     if name == "pages":
         return Documents(split, "", HALF, 1.0, 0.0, 0.0, page_px=page_px, effects=1.0 if effects else 0.0)
     if name == "formatted":
-        return FormattedPages(split, effects=0.6 if effects else 0.0)
+        return FormattedPages(split, effects=0.6 if effects else 0.0, block=block)
     return Scenes(split, slices=0.0)
 
 

@@ -30,7 +30,7 @@ from pipelines.tables import Tables
 from pipelines.tries import Unusable, first_usable, generator
 
 KINDS = ("horizontal", "vertical", "poster")
-TOGETHER = 8  # neighbouring examples whose pages are set in one run of LaTeX
+TOGETHER = 8  # neighbouring examples in one language
 TABLES = 4  # most of a poster
 
 
@@ -48,6 +48,7 @@ class Tiles:
         tile_px: side of a tile. most_tiles: of a picture; a thumbnail follows them.
         row_tokens: an example with more tokens in all is drawn again.
         effects: share of parts that look printed and scanned.
+        block: how many examples' pages one run of LaTeX sets; pictures do not depend on it.
     """
 
     split: str = "train"
@@ -58,6 +59,7 @@ class Tiles:
     most_tiles: int = 12
     row_tokens: int = 8192
     effects: float = 0.4
+    block: int = TOGETHER
 
     tools: ClassVar[tuple[str, ...]] = ("latex", "node", "matplotlib")
 
@@ -102,7 +104,7 @@ class Tiles:
     ) -> tuple[UInt8[np.ndarray, "H W *C"], list[str]]:
         """Pages side by side, or one below another, with a gap between."""
         most = self.pages[1]
-        engine = FormattedPages(self.split, ((language, 1.0),), effects=self.effects, block=most * TOGETHER)
+        engine = FormattedPages(self.split, ((language, 1.0),), effects=self.effects, block=most * self.block)
         count = int(rng.integers(self.pages[0], most + 1))
         pages = [engine.example(seed, index * most + i) for i in range(count)]
         pixels = [decoded(page) for page in pages]
@@ -127,7 +129,7 @@ class Tiles:
         sources: tuple[Engine, ...] = (
             Formulas(self.split, prose=1.0, languages=spoken, size_px=(18, 26), most_px=900, effects=0.0),
             Formulas(self.split, prose=0.0, languages=spoken, size_px=(18, 30), most_px=900, effects=0.0),
-            Tables(self.split, spoken, columns=(2, 5), effects=0.0),
+            Tables(self.split, spoken, columns=(2, 5), effects=0.0, block=TABLES * self.block),
             Charts(self.split, spoken, renderers=(("echarts", 1.0),), effects=0.0),
         )
         wide = int(rng.integers(2, 4))
@@ -175,6 +177,7 @@ class ManyPages:
         pages: fewest and most.
         page_tokens: most of a page's text. row_tokens: of the whole example; with more it is drawn again.
         effects: share of pages that look printed and scanned.
+        block: how many pages one run of LaTeX sets; pictures do not depend on it.
     """
 
     split: str = "train"
@@ -183,6 +186,7 @@ class ManyPages:
     page_tokens: int = 649
     row_tokens: int = 8000
     effects: float = 0.5
+    block: int = 64
 
     tools: ClassVar[tuple[str, ...]] = ("latex",)
 
@@ -198,7 +202,12 @@ class ManyPages:
 
     def _example(self, rng: np.random.Generator, seed: int, index: int) -> Example:
         engine = FormattedPages(
-            self.split, self.languages, fill=(0.15, 0.55), effects=self.effects, most_tokens=self.page_tokens
+            self.split,
+            self.languages,
+            fill=(0.15, 0.55),
+            effects=self.effects,
+            most_tokens=self.page_tokens,
+            block=self.block,
         )
         count = int(rng.integers(self.pages[0], self.pages[1] + 1))
         pages = [engine.example(seed, index * self.pages[1] + i) for i in range(count)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,12 +28,21 @@ ROOT = Path(__file__).parents[2]
 ENDLESS = [name for name in engines.entries() if name not in ("pdfs", "papers")]
 
 FORMATTED = ("formulas", "molecules", "tables", "formatted", "music", "geometry", "charts")
+PARTED = ("formatted", "layout", "tiles", "manypages")  # blank lines stand between blocks
+PROMPTS = {
+    "regions": r"\[(red|green|blue|\d+, \d+, \d+, \d+)\] OCR(: | with format: )",
+    "layout": "OCR with (boxes|layout|layout and boxes): ",
+    "locate": prompts.LOCATED.pattern,
+    "tiles": prompts.PATCHES,
+    "manypages": prompts.PAGES,
+}
 
 
 def small(name: str) -> Any:
     """The engine; one that draws in blocks, in small ones."""
     need(*getattr(engines.make(name), "tools", ()))
-    return engines.make(name, {"block": "2"} if hasattr(engines.make(name), "block") else None)
+    less = {"block": "2", "tile_px": "512", "pages": "[2, 2]"} if name in ("tiles", "manypages") else {"block": "2"}
+    return engines.make(name, {key: value for key, value in less.items() if hasattr(engines.make(name), key)})
 
 
 def digest(name: str, seed: int, index: int) -> str:
@@ -59,10 +69,11 @@ def test_pictures_are_png_files_with_ink_and_answers_have_no_line_in_vain(name):
         picture = Image.open(io.BytesIO(example.images[0]))
         assert picture.format == "PNG"
         assert np.ptp(np.asarray(picture.convert("L")).astype(int)) > 40
-        lines = example.text.split("\n\n" if name == "formatted" else "\n")
+        lines = example.text.split("\n\n" if name in PARTED else "\n")
         assert all(line.strip() for line in lines)
         assert example.meta.get("lines", len(lines)) == len(lines)
-        assert example.prompt == (prompts.FORMAT if name in FORMATTED else prompts.PLAIN)
+        expected = PROMPTS.get(name, re.escape(prompts.FORMAT if name in FORMATTED else prompts.PLAIN))
+        assert re.fullmatch(expected, example.prompt)
 
 
 def test_settings_are_spelt_as_text():

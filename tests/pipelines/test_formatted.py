@@ -159,6 +159,10 @@ def test_sources_are_read_with_care():
         len(Papers())
 
 
+def grey(example) -> np.ndarray:
+    return np.asarray(cv2.imdecode(np.frombuffer(example.images[0], np.uint8), cv2.IMREAD_GRAYSCALE))
+
+
 @pytest.mark.parametrize("columns", [0.0, 1.0])
 def test_boxes_hold_all_ink_and_stand_apart(columns):
     need("latex")
@@ -167,7 +171,7 @@ def test_boxes_hold_all_ink_and_stand_apart(columns):
         example = engine.example(2, index)
         blocks = example.meta["blocks"]
         assert "\n\n".join(b["text"] for b in blocks if b["text"] and b["label"] != "page number") == example.text
-        ink = 255 - cv2.imdecode(np.frombuffer(example.images[0], np.uint8), cv2.IMREAD_GRAYSCALE).astype(int)
+        ink = 255 - grey(example).astype(int)
         left = ink.copy()
         for block in blocks:
             assert block["boxes"], block
@@ -194,8 +198,8 @@ def test_boxes_follow_the_pages_effects():
         effects = now.meta["effects"]
         if effects.get("skew_degrees") and not effects["inverted"]:
             turned += 1
-        pixels = cv2.imdecode(np.frombuffer(now.images[0], np.uint8), cv2.IMREAD_GRAYSCALE)
-        wide = cv2.imdecode(np.frombuffer(was.images[0], np.uint8), cv2.IMREAD_GRAYSCALE).shape[1]
+        pixels = grey(now)
+        wide = grey(was).shape[1]
         one, other = was.meta["blocks"][0]["boxes"][0], now.meta["blocks"][0]["boxes"][0]
         scale = pixels.shape[1] / wide
         far = abs(np.sin(np.radians(effects.get("skew_degrees", 0.0)))) * max(pixels.shape) / 2 + 2

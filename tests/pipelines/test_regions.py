@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import re
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,9 +57,10 @@ def test_boxes_of_letters_hold_no_others():
         shape = pixels(page).shape[:2]
         finder = regions._Finder(page, shape, 0.4)
         region = finder.region(np.random.default_rng(index))
+        assert page.letters is not None
         letters = page.letters.boxes * np.array([shape[1], shape[0]] * 2)
         middle = (letters[:, :2] + letters[:, 2:]) / 2
-        inside = ((middle >= region.box[:2]) & (middle <= region.box[2:])).all(1)
+        inside = np.asarray(((middle >= region.box[:2]) & (middle <= region.box[2:])).all(1))
         told = "".join(ch for ch, there in zip(page.letters.text, inside, strict=True) if there)
         assert told == re.sub(r"[ \n]", "", region.text)
     assert finder
@@ -67,7 +69,7 @@ def test_boxes_of_letters_hold_no_others():
 @pytest.mark.parametrize("source", ["pages", "scenes", "formatted"])
 def test_frames_are_found_again_by_their_colour(source):
     need(*(["latex"] if source == "formatted" else []))
-    engine = Regions(sources=((source, 1.0),), by=(("colour", 1.0),))
+    engine = Regions(sources=((source, 1.0),), by=(("colour", 1.0),), block=8)
     colours, several = set(), 0
     for index in range(8):
         example = engine.example(2, index)
@@ -105,13 +107,14 @@ def test_lines_know_their_letters(texts):
 
 
 def test_what_cannot_be_drawn_is_refused():
-    for options, says in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"sources": (("books", 1.0),)}, "sources is"),
         ({"by": ()}, "by is"),
         ({"jitter": 2.0}, "jitter is 2.0"),
         ({"folder": "x"}, "folder and format together"),
         ({"folder": "x", "format": "y"}, "format 'y' is unknown"),
-    ):
+    )
+    for options, says in cases:
         with pytest.raises(GotError, match=says):
             Regions(**options)
 

@@ -1,6 +1,6 @@
 """What the three stages of GOT share: their engines and how much of each (GOT paper section 3, tables of data).
 
-The engines that stand in `pipelines/` so far are listed; a new one is one line here.
+A new engine is one line here.
 """
 
 import dataclasses
@@ -10,11 +10,14 @@ from pipelines.documents import Documents
 from pipelines.formatted import FormattedPages
 from pipelines.formulas import Formulas
 from pipelines.geometry import Geometry
+from pipelines.grounding import Layouts, Locate
 from pipelines.hands import Hands
 from pipelines.molecules import Molecules
 from pipelines.music import Music
 from pipelines.prose import HALF
+from pipelines.regions import Regions
 from pipelines.scenes import Scenes
+from pipelines.stitched import ManyPages, Tiles
 from pipelines.tables import Tables
 
 PAGES = Documents(pages=1.0, paragraphs=0.0, lines=0.0, languages=HALF)
@@ -38,8 +41,15 @@ FORMATTED = (
 )
 # 80% of stage 1, handwriting (the paper gives no number), and everything formatted.
 STAGE_2 = (*((engine, 0.8 * size) for engine, size in STAGE_1), (Hands(), 0.3), *FORMATTED)
-# 80% of the stages before; regions, huge pictures and many pages have no engine yet.
-STAGE_3 = tuple((engine, 0.8 * size) for engine, size in STAGE_2)
+# 80% of the stages before; regions, huge pictures and many pages in the paper's numbers; layout and places are ours.
+STAGE_3 = (
+    *((engine, 0.8 * size) for engine, size in STAGE_2),
+    (Regions(), 0.6),
+    (Tiles(), 0.5),
+    (ManyPages(), 0.2),
+    (Layouts(), 0.4),
+    (Locate(), 0.1),
+)
 
 
 def steps(parts: tuple, epochs: int, batch: int = 128) -> int:

@@ -7,6 +7,7 @@ region is used that holds other letters than those of its answer.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -96,10 +97,8 @@ class Regions:
             name, page = self.format, self._photo(rng)
         else:
             page = source(name, self.split, self.effects, self.block, self.page_px).example(seed, index)
-        pixels = np.asarray(cv2.imdecode(np.frombuffer(page.images[0], np.uint8), cv2.IMREAD_UNCHANGED))
-        if pixels.ndim == 3:
-            pixels = np.ascontiguousarray(pixels[..., ::-1])
-        shape = (pixels.shape[0], pixels.shape[1])
+        width, height = Image.open(io.BytesIO(page.images[0])).size
+        shape = (height, width)
         finder = _Finder(page, shape, self.jitter)
         meta: dict[str, Any] = {"engine": "regions", "source": name, "language": page.meta.get("language", "")}
         style = name == "formatted"
@@ -110,10 +109,10 @@ class Regions:
             if not finder.only(region, prompts.scale_box(region.box.tolist(), size)):
                 raise Unusable("the box, in thousandths, cuts letters.")
             meta |= {"kind": f"box {region.kind}", "box": region.box.round(1).tolist()}
-            return Example((to_png(pixels),), query, region.text, meta)
+            return Example(page.images, query, region.text, meta)
         count = int(rng.choice([1, 2, 3], p=[0.4, 0.35, 0.25]))
         colours = [str(c) for c in rng.permutation(list(PAINTS))[:count]]
-        picture = pixels if pixels.ndim == 3 else np.ascontiguousarray(np.repeat(pixels[..., None], 3, 2))
+        picture = np.asarray(cv2.imdecode(np.frombuffer(page.images[0], np.uint8), cv2.IMREAD_COLOR_RGB))
         thick = max(2, round(max(shape) / 500 * float(rng.uniform(0.8, 1.6))))
         framed: list[Region] = []
         for colour in colours:

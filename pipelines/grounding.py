@@ -18,7 +18,9 @@ from got_jax import prompts
 from got_jax.blocks import MARK, write, write_boxes
 from got_jax.data.example import Example
 from got_jax.errors import require
+from pipelines import posters
 from pipelines.annotations import blocks_of, thousandths
+from pipelines.paper import compressed, to_png
 from pipelines.prose import UNSPACED
 from pipelines.regions import SOURCES, choice, lines_of, source, words_of
 from pipelines.tries import Unusable, first_usable
@@ -32,23 +34,28 @@ class Layouts:
 
     Attributes:
         split: "train" or "held_out", of the sources.
-        sources: (engine, weight) pairs: "formatted", "pages", "scenes". Scenes have text alone, so only its boxes are
-            asked for; of formatted pages only what has labels is.
+        sources: (engine, weight) pairs: "formatted", "pages", "posters", "scenes". Scenes have text alone, so only its
+            boxes are asked for; of formatted pages and posters only what has labels is.
         tasks: (what is asked for, weight) pairs: "layout and boxes", "layout", "boxes".
         effects: pages look printed and scanned, as their engines make them; otherwise clean.
         block: how many formatted pages one run of LaTeX sets; pictures do not depend on it.
     """
 
     split: str = "train"
-    sources: tuple[tuple[str, float], ...] = (("formatted", 0.5), ("pages", 0.35), ("scenes", 0.15))
+    sources: tuple[tuple[str, float], ...] = (
+        ("formatted", 0.45),
+        ("pages", 0.3),
+        ("posters", 0.1),
+        ("scenes", 0.15),
+    )
     tasks: tuple[tuple[str, float], ...] = (("layout and boxes", 0.6), ("layout", 0.15), ("boxes", 0.25))
     effects: bool = True
     block: int = 64
 
-    tools: ClassVar[tuple[str, ...]] = ("latex",)
+    tools: ClassVar[tuple[str, ...]] = ("latex", "node")
 
     def __post_init__(self) -> None:
-        _check("layout", self.sources, self.tasks, tuple(TASKS))
+        _check("layout", self.sources, (*SOURCES, "posters"), self.tasks, tuple(TASKS))
 
     def example(self, seed: int, index: int) -> Example:
         """The example of this index; the same bytes in any process."""
@@ -56,13 +63,17 @@ class Layouts:
 
     def _example(self, rng: np.random.Generator, seed: int, index: int) -> Example:
         name = choice(rng, self.sources)
-        fits = {"scenes": ("boxes",), "formatted": ("layout and boxes", "layout"), "pages": tuple(TASKS)}[name]
+        labelled = ("layout and boxes", "layout")
+        fits = {"scenes": ("boxes",), "pages": tuple(TASKS)}.get(name, labelled)
         tasks = tuple(pair for pair in self.tasks if pair[0] in fits)
         if not tasks:
             raise Unusable(f"nothing that is asked for can be told of {name}.")
         task = choice(rng, tasks)
         fine, boxes = TASKS[task]
-        page = source(name, self.split, self.effects, self.block).example(seed, index)
+        if name == "posters":
+            page = self._poster(rng, seed, index)
+        else:
+            page = source(name, self.split, self.effects, self.block).example(seed, index)
         found = page.meta["blocks"]
         if fine and name == "pages":
             found = [{**block, "text": markdown(block, page.meta["language"])} for block in found]
@@ -71,6 +82,13 @@ class Layouts:
         meta: dict[str, Any] = {"engine": "layout", "kind": f"{name} {task}", "language": page.meta.get("language", "")}
         meta["blocks"] = found
         return Example(page.images, query, text, meta)
+
+    def _poster(self, rng: np.random.Generator, seed: int, index: int) -> Example:
+        language = str(rng.choice(["en", "zh"]))
+        sheet, blocks = posters.draw(rng, seed, index, self.split, language, self.block)
+        effects = {}
+        pixels = compressed(sheet, rng, effects) if self.effects else sheet
+        return Example((to_png(pixels),), prompts.FORMAT, "", {"blocks": blocks, "language": language})
 
 
 @dataclass(frozen=True)
@@ -92,7 +110,7 @@ class Locate:
     effects: bool = True
 
     def __post_init__(self) -> None:
-        _check("locate", self.sources, (("box", 1.0),), ("box",))
+        _check("locate", self.sources, SOURCES, (("box", 1.0),), ("box",))
         words = all(name != "formatted" for name, _ in self.sources)
         require(words, "locate: formatted pages do not know where their words stand; leave them out.")
         require(0 <= self.absent <= 1, f"locate: absent is {self.absent}; it must be a share from 0 to 1.")
@@ -119,8 +137,8 @@ class Locate:
         return Example(page.images, prompts.query(locate=text), write_boxes(found), meta)
 
 
-def _check(name: str, sources: Any, tasks: Any, known: tuple[str, ...]) -> None:
-    for field, pairs, names in (("sources", sources, SOURCES), ("tasks", tasks, known)):
+def _check(name: str, sources: Any, places: tuple[str, ...], tasks: Any, known: tuple[str, ...]) -> None:
+    for field, pairs, names in (("sources", sources, places), ("tasks", tasks, known)):
         require(
             bool(pairs) and {key for key, _ in pairs} <= set(names) and min(weight for _, weight in pairs) > 0,
             f"{name}: {field} is {pairs}; give (name, weight) pairs of {', '.join(names)}, weights above 0.",

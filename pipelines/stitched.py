@@ -17,21 +17,19 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from got_jax import images, prompts
-from got_jax.data.example import Engine, Example
+from got_jax.data.example import Example
 from got_jax.errors import require
+from pipelines import posters
 from pipelines.budget import row_tokens, tokens
-from pipelines.charts import Charts
 from pipelines.formatted import FormattedPages
-from pipelines.formulas import Formulas
 from pipelines.paper import to_png
+from pipelines.posters import decoded, in_colour, padded
 from pipelines.prose import HALF, Languages, check_languages
 from pipelines.regions import choice
-from pipelines.tables import Tables
 from pipelines.tries import Unusable, first_usable, generator
 
 KINDS = ("horizontal", "vertical", "poster")
 TOGETHER = 8  # neighbouring examples in one language
-TABLES = 4  # most of a poster
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,11 @@ class Tiles:
         kind = choice(rng, self.kinds)
         spoken = generator("tiles language", seed, index // TOGETHER)
         language = str(spoken.choice([name for name, _ in self.languages], p=_shares(self.languages)))
-        sheet, texts = (self._poster if kind == "poster" else self._row)(rng, seed, index, kind, language)
+        if kind == "poster":
+            sheet, blocks = posters.draw(rng, seed, index, self.split, language, posters.TABLES * self.block)
+            texts = [block["text"] for block in blocks]
+        else:
+            sheet, texts = self._row(rng, seed, index, kind, language)
         columns, rows = images.tile_grid(sheet.shape[1], sheet.shape[0], self.tile_px, 1, self.most_tiles)
         if columns * rows < 2:
             raise Unusable("the picture is one tile.")
@@ -96,7 +98,7 @@ class Tiles:
         if count > self.row_tokens:
             raise Unusable(f"it has {count} tokens, over {self.row_tokens}.")
         meta: dict[str, Any] = {"engine": "tiles", "kind": kind, "language": language, "grid": [columns, rows]}
-        meta |= {"tokens": count, "sheet": zlib.crc32(_rgb(sheet).tobytes())}
+        meta |= {"tokens": count, "sheet": zlib.crc32(in_colour(sheet).tobytes())}
         return Example(tuple(to_png(_bare(tile)) for tile in cut), prompts.PATCHES, text, meta)
 
     def _row(
@@ -115,56 +117,10 @@ class Tiles:
         for part in pixels:
             short = side - part.shape[0 if across else 1]
             if across:
-                parts.append(_padded(part, 0, short, 0, gap))
+                parts.append(padded(part, 0, short, 0, gap))
             else:
-                parts.append(_padded(part, 0, gap, short // 2, short - short // 2))
+                parts.append(padded(part, 0, gap, short // 2, short - short // 2))
         return np.concatenate(_alike(parts), axis=1 if across else 0), [page.text for page in pages]
-
-    def _poster(
-        self, rng: np.random.Generator, seed: int, index: int, kind: str, language: str
-    ) -> tuple[UInt8[np.ndarray, "H W *C"], list[str]]:
-        """Columns of texts, formulas, tables and charts, read column by column."""
-        del kind
-        spoken: Languages = ((language, 1.0),)
-        sources: tuple[Engine, ...] = (
-            Formulas(self.split, prose=1.0, languages=spoken, size_px=(18, 26), most_px=900, effects=0.0),
-            Formulas(self.split, prose=0.0, languages=spoken, size_px=(18, 30), most_px=900, effects=0.0),
-            Tables(self.split, spoken, columns=(2, 5), effects=0.0, block=TABLES * self.block),
-            Charts(self.split, spoken, renderers=(("echarts", 1.0),), effects=0.0),
-        )
-        wide = int(rng.integers(2, 4))
-        column_px = int(rng.integers(760, 960))
-        tall = int(column_px * wide * rng.uniform(0.55, 1.1))
-        ground = 255 if rng.random() < 0.6 else int(rng.integers(225, 255))
-        columns: list[np.ndarray] = []
-        texts: list[str] = []
-        used = [0] * len(sources)
-        for _ in range(wide):
-            parts: list[np.ndarray] = [np.full((int(rng.integers(20, 70)), column_px, 3), ground, np.uint8)]
-            while sum(len(part) for part in parts) < tall:
-                number = int(rng.choice(len(sources), p=[0.45, 0.2, 0.2, 0.15]))
-                if used[number] == TABLES:
-                    number = 0
-                made = sources[number].example(seed, index * (TABLES if number == 2 else 100) + used[number])
-                used[number] += 1
-                pixels = _rgb(decoded(made))
-                if (most := column_px - 40) < pixels.shape[1]:
-                    scale = most / pixels.shape[1]
-                    if scale < 0.6:
-                        continue
-                    pixels = np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
-                if sum(len(part) for part in parts) + len(pixels) > 1.15 * tall:
-                    break
-                spare = column_px - pixels.shape[1]
-                shown = np.minimum(pixels, ground) if ground < 255 else pixels
-                parts.append(_padded(shown, 0, int(rng.integers(15, 45)), spare // 2, spare - spare // 2, ground))
-                texts.append(made.text)
-            columns.append(np.concatenate(parts))
-        high = max(len(column) for column in columns)
-        joined = np.concatenate([_padded(column, 0, high - len(column), 0, 0, ground) for column in columns], axis=1)
-        if len(texts) < 3:
-            raise Unusable("the poster is nearly empty.")
-        return joined, texts
 
 
 @dataclass(frozen=True)
@@ -221,17 +177,12 @@ class ManyPages:
         return Example(tuple(page.images[0] for page in pages), prompts.PAGES, text, meta)
 
 
-def decoded(example: Example) -> UInt8[np.ndarray, "H W *C"]:
-    """The pixels of the only picture, grey or RGB."""
-    pixels = np.asarray(cv2.imdecode(np.frombuffer(example.images[0], np.uint8), cv2.IMREAD_UNCHANGED))
-    return np.ascontiguousarray(pixels[..., ::-1]) if pixels.ndim == 3 else pixels
-
-
 def reassembled(example: Example) -> UInt8[np.ndarray, "H W 3"]:
     """The huge picture again, from its tiles (the thumbnail is left out)."""
     columns, rows = example.meta["grid"]
     tiles = [
-        _rgb(np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))) for data in example.images
+        in_colour(np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)))
+        for data in example.images
     ]
     return np.concatenate(
         [np.concatenate(tiles[row * columns : (row + 1) * columns], axis=1) for row in range(rows)], axis=0
@@ -252,10 +203,6 @@ def _shares(pairs: Sequence[tuple[str, float]]) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _rgb(pixels: UInt8[np.ndarray, "H W *C"]) -> UInt8[np.ndarray, "H W 3"]:
-    return pixels if pixels.ndim == 3 else np.ascontiguousarray(np.repeat(pixels[..., None], 3, 2))
-
-
 def _bare(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W *C"]:
     """Without the colours of a picture that has none."""
     grey = pixels[..., 0]
@@ -263,14 +210,6 @@ def _bare(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W *C"]:
     return np.ascontiguousarray(grey) if same else pixels
 
 
-def _padded(
-    pixels: UInt8[np.ndarray, "H W *C"], top: int, bottom: int, left: int, right: int, value: int = 255
-) -> UInt8[np.ndarray, "H W *C"]:
-    return np.asarray(
-        cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(value, value, value))
-    )
-
-
 def _alike(parts: Sequence[UInt8[np.ndarray, "H W *C"]]) -> list[UInt8[np.ndarray, "H W *C"]]:
     """All grey, or all in colour."""
-    return list(parts) if all(part.ndim == 2 for part in parts) else [_rgb(part) for part in parts]
+    return list(parts) if all(part.ndim == 2 for part in parts) else [in_colour(part) for part in parts]

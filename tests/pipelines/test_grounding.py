@@ -22,12 +22,13 @@ def size_of(example) -> tuple[int, int]:
     return Image.open(io.BytesIO(example.images[0])).size
 
 
-@pytest.mark.parametrize("source", ["pages", "formatted", "scenes"])
+@pytest.mark.parametrize("source", ["pages", "formatted", "posters", "scenes"])
 @pytest.mark.parametrize("task", list(grounding.TASKS))
 def test_answers_parse_to_the_pages_blocks(source, task):
-    need(*(["latex"] if source == "formatted" else []))
+    need(*({"formatted": ["latex"], "posters": ["latex", "node"]}.get(source, [])))
     engine = Layouts(sources=((source, 1.0),), tasks=((task, 1.0),), block=4)
-    if (source, task) in (("formatted", "boxes"), ("scenes", "layout"), ("scenes", "layout and boxes")):
+    untold = [("scenes", "layout"), ("scenes", "layout and boxes"), ("formatted", "boxes"), ("posters", "boxes")]
+    if (source, task) in untold:
         with pytest.raises(GotError, match="nothing that is asked for"):
             engine.example(0, 0)
         return

@@ -15,12 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from got_jax.config import DecoderConfig, EncoderConfig, GotConfig
 from got_jax.models.got import init_params
 from got_jax.tokenizers import QwenTokenizer, SentencePieceTokenizer, load_tokenizer
 from got_jax.weights.store import Model
 
+settings.register_profile("got-jax", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("got-jax")
 NANO = Path(__file__).parents[1] / "got_jax" / "assets" / "nano"
 
 

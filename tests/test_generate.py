@@ -126,7 +126,7 @@ def test_buckets_hold_their_tokens_and_waste_little(tokens):
     rows=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=3),
     ngram=st.integers(1, 4),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_banned_tokens_against_a_plain_search(rows, ngram):
     history = np.zeros((len(rows), 13), np.int32)
     for r, row in enumerate(rows):

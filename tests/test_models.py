@@ -72,7 +72,7 @@ def test_block_attention_against_a_naive_one(window):
 
 
 @given(grid=st.integers(1, 12), window=st.integers(1, 12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_windows_can_be_undone(grid, window):
     x = jnp.arange(2 * grid * grid * 3.0).reshape(2, grid, grid, 3)
     np.testing.assert_array_equal(merge_windows(partition_windows(x, window), window, grid), x)

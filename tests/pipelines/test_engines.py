@@ -193,6 +193,6 @@ def test_pages_are_read_column_by_column(name):
         st.tuples(*[st.integers(0, 300)] * 4).map(lambda b: (b[0], b[1], b[0] + b[2] + 1, b[1] + b[3] + 1)), max_size=20
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_box_is_read_once(boxes):
     assert sorted(reading_order.order(boxes, 5)) == list(range(len(boxes)))

@@ -51,7 +51,7 @@ def test_a_rasteriser_without_tex_agrees_with_latex_and_sees_differences():
 
 
 @given(st.floats(-3, 3), st.floats(0.1, 2))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_expressions_have_pgfs_values(x, a):
     assert tikz.evaluate(rf"{a:.4f}*\x*\x - sin(90*\x)", x) == pytest.approx(
         round(a, 4) * x * x - np.sin(np.radians(90 * x)), abs=1e-9

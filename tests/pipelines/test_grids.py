@@ -16,7 +16,7 @@ CELLS = st.text(st.sampled_from(list("ab1 .%&$#_{}<>|中\"'")), max_size=8).map(
 
 
 @given(st.integers(0, 10**6), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_written_tables_read_back(seed, spans):
     font = fonts.typeface(fonts.choose("train", "serif", "normal", "en")[0])
     grid = Writer(np.random.default_rng(seed), "train", font, "en", "latex").grid((2, 8), (2, 6), spans)
@@ -32,7 +32,7 @@ def test_written_tables_read_back(seed, spans):
 
 
 @given(st.lists(st.lists(CELLS, min_size=2, max_size=2), min_size=1, max_size=4))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_any_text_survives(rows):
     look = Look(("l", "r"), ("",) * (len(rows) + 1))
     grid = Grid(tuple(tuple(Cell(text) for text in row) for row in rows), look)

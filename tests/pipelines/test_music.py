@@ -55,7 +55,7 @@ def test_answers_are_proved():
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_made_up_measures_are_full_and_beams_close(seed):
     composer = kern.Composer(np.random.default_rng(seed))
     text = composer.system(3)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import os
 
 import numpy as np
 import pytest
+from PIL import Image
 from renderers import need
 
 from got_jax import prompts
+from got_jax.data.example import Example
 from got_jax.errors import GotError
-from pipelines import budget, stitched
+from pipelines import budget, mmd, stitched
 from pipelines.formatted import FormattedPages
 from pipelines.stitched import ManyPages, Tiles
-from pipelines.tries import Unusable
+from pipelines.tries import Unusable, generator
 
 
 @pytest.mark.parametrize("kind", stitched.KINDS)
@@ -60,6 +64,34 @@ def test_budgets_hold_and_pages_keep_their_order():
         pages = FormattedPages(fill=(0.15, 0.55), effects=0.0, most_tokens=649, block=24)
         assert example.text == "\n\n".join(pages.example(0, index * 4 + i).text for i in range(count))
     assert any(len(set(mixed)) == 2 for mixed in languages), "both languages in one example"
+
+
+def test_budgets_hold_over_many_draws(monkeypatch):
+    """GOT_DRAWS=10000 draws so many. Pages are written but not set: what LaTeX cuts makes them shorter still."""
+    blank = Image.new("L", (8, 8))
+    file = io.BytesIO()
+    blank.save(file, "PNG")
+
+    def written(self, seed, index):
+        for turn in range(20):
+            try:
+                source = self.compose(generator("formatted", seed, index, turn))
+                break
+            except Unusable:
+                continue
+        text = mmd.write(source.blocks)
+        return Example((file.getvalue(),), prompts.FORMAT, text, {"language": source.language})
+
+    monkeypatch.setattr(FormattedPages, "example", written)
+    engine = ManyPages()
+    most = 0
+    for index in range(int(os.environ.get("GOT_DRAWS", "12"))):
+        example = engine.example(0, index)
+        used = budget.row_tokens(example.prompt, len(example.images), example.text)
+        most = max(most, used)
+        assert used <= 8000
+        assert max(example.meta["page_tokens"]) < 650
+    print(f"at most {most} tokens")
 
 
 def test_an_example_over_its_budget_is_drawn_again(monkeypatch):

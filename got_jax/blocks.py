@@ -33,7 +33,7 @@ _BEGUN = "|".join(re.escape(m[:n]) for marks in SPELLINGS.values() for m in mark
 CUT = re.compile(rf"(?:(?:<ref>|<\|ref\|>)[^<>\n]*(?:{_BEGUN}|<)?|{_BEGUN})$")  # an answer's end inside a block's head
 HEAD = re.compile(
     r"(?:<ref>|<\|ref\|>)(?P<label>[^<>\n]{1,4000})(?:</ref>|<\|/ref\|>)"
-    r"(?:(?:<box>|<\|det\|>)(?P<boxes>[^<>]*)(?P<closed></box>|<\|/det\|>)?)?"
+    r"(?:(?:<box>|<\|det\|>)(?P<boxes>[^<>]*)(?:</box>|<\|/det\|>)?)?"
 )
 NUMBERS = re.compile(r"\[\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*\]")
 
@@ -83,7 +83,7 @@ def write_boxes(boxes: Sequence[Box], spelling: str = "qwen") -> str:
     """Boxes between their marks: <box>[[x1, y1, x2, y2], ...]</box>. Raises GotError for one that is none."""
     for box in boxes:
         require(
-            len(box) == 4 and 0 <= box[0] <= box[2] <= 1000 and 0 <= box[1] <= box[3] <= 1000,
+            len(box) == 4 and 0 <= box[0] < box[2] <= 1000 and 0 <= box[1] < box[3] <= 1000,
             f"box {list(box)} is none: give left, top, right, bottom in thousandths, ascending.",
         )
     _, _, begin, end = SPELLINGS[spelling]

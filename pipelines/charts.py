@@ -24,7 +24,7 @@ from got_jax.errors import GotError, require
 from pipelines import chart_echarts, chart_matplotlib, fonts
 from pipelines.documents import draw_font
 from pipelines.paper import compressed, scanned, to_png
-from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, draw_language
+from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, weighted
 from pipelines.tries import Unusable, first_usable
 from pipelines.vocabulary import Vocabulary
 
@@ -76,9 +76,8 @@ class Charts:
         return first_usable("charts", seed, index, self._example)
 
     def _example(self, rng: np.random.Generator) -> Example:
-        language = draw_language(rng, self.languages)
-        names, weights = zip(*self.renderers, strict=True)
-        renderer = str(rng.choice(names, p=np.array(weights) / sum(weights)))
+        language = weighted(rng, self.languages)
+        renderer = weighted(rng, self.renderers)
         shares = np.array([KINDS[kind] for kind in self.kinds])
         kind = str(rng.choice(self.kinds, p=shares / shares.sum()))
         font = draw_font(rng, self.split, language, ("sans", "serif"), "normal")

@@ -19,7 +19,7 @@ from got_jax.data.example import Example
 from got_jax.errors import require
 from pipelines import fonts, layouts
 from pipelines.paper import moved, photograph, plain, to_png
-from pipelines.prose import UNSPACED, Languages, Prose, check_languages, draw_language, left_out
+from pipelines.prose import UNSPACED, Languages, Prose, check_languages, left_out, weighted
 from pipelines.sheet import Rule, Sheet
 from pipelines.typeset import Line, atoms, break_lines, coverage, place, place_down, place_letters, shifted
 
@@ -94,7 +94,7 @@ class Documents:
         kinds = ("page", "paragraph", "lines")
         weights = np.array([self.pages, self.paragraphs, self.lines])
         kind = str(rng.choice(kinds, p=weights / weights.sum()))
-        language = draw_language(rng, self.languages)
+        language = weighted(rng, self.languages)
         meta: dict[str, Any] = {"engine": "documents", "kind": kind, "language": language}
         rules: list[Rule] = []
         if kind == "page":

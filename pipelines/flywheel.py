@@ -105,9 +105,10 @@ def run(folder: Path, out: Path, settings: Settings) -> dict[str, Any]:
         _same_run(out / "settings.json", {**asdict(settings), "folder": str(folder.resolve())})
         read, judge = reader(settings.labeller, settings.language), reader(settings.judge, settings.language)
         for name, number in tqdm(pages, desc="flywheel", unit="page", disable=None):
-            note = out / "pages" / f"{hashlib.sha256(f'{name} {number}'.encode()).hexdigest()[:16]}.json"
+            key = hashlib.sha256(f"{name} {number}".encode()).hexdigest()[:16]
+            note = out / "pages" / f"{key}.json"
             if not note.exists():
-                rows = _page(name, number, out, settings, read, judge)
+                rows = _page(name, number, key, out, settings, read, judge)
                 unfinished = note.with_suffix(".unfinished")
                 unfinished.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
                 os.replace(unfinished, note)
@@ -116,9 +117,16 @@ def run(folder: Path, out: Path, settings: Settings) -> dict[str, Any]:
         raise GotError(f"{out} cannot be written ({err.strerror}); free space or choose another --out.") from None
 
 
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise GotError(f"{path} of an earlier run is damaged; remove it and start again.") from None
+
+
 def _same_run(path: Path, told: dict[str, Any]) -> None:
     if path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = _json(path)
         different = sorted(key for key in told if old.get(key) != told[key])
         require(
             not different, f"{path.parent} holds another run (its {', '.join(different)} differ); choose another --out."
@@ -168,7 +176,9 @@ def _picture(name: str, number: int, longest_px: int) -> tuple[Pixels, Callable[
     return pixels, told
 
 
-def _page(name: str, number: int, out: Path, settings: Settings, read: Reader, judge: Reader) -> list[dict[str, Any]]:
+def _page(
+    name: str, number: int, key: str, out: Path, settings: Settings, read: Reader, judge: Reader
+) -> list[dict[str, Any]]:
     """The patches of a page with both readings, and why each is kept or not."""
     try:
         pixels, told = _picture(name, number, settings.page_px)
@@ -183,16 +193,14 @@ def _page(name: str, number: int, out: Path, settings: Settings, read: Reader, j
     if not cut:
         return [{"page": number + 1, "file": name, "why": "no text was found"}]
     rows = []
-    key = hashlib.sha256(f"{name} {number}".encode()).hexdigest()[:12]
     for i, (box, patch, one, other) in enumerate(zip(boxes, cut, read(cut), judge(cut), strict=True)):
         why = fault(one, other, settings)
         row: dict[str, Any] = {
             "file": name, "page": number + 1, "box": [round(v) for v in box], "text": one.text, "judge": other.text,
             "confidence": round(one.confidence, 4), "why": why,
         }  # fmt: skip
-        if truth := told(box):
-            row["cer"] = round(character_error_rate([(plain(truth), plain(one.text))]), 4)
-            row["truth_chars"] = len(plain(truth))
+        if truth := plain(told(box)):
+            row |= {"cer": round(character_error_rate([(truth, plain(one.text))]), 4), "truth_chars": len(truth)}
         if not why or i % 10 == 0:  # some of the others are kept to be looked at
             row["patch"] = f"patches/{key}-{i:03}.png"
             (out / row["patch"]).write_bytes(to_png(patch))
@@ -211,9 +219,8 @@ def fault(one: Read, other: Read, settings: Settings) -> str:
         return "low confidence"
     if repetition(text) > settings.repetition:
         return "repetition"
-    script = corpora.SCRIPTS[settings.language]
-    known = script.known.pattern.removesuffix("*")
-    if sum(not re.match(known, ch) for ch in text if not ch.isspace()) > settings.strange * len(text):
+    known = corpora.SCRIPTS[settings.language].known
+    if sum(not known.fullmatch(ch) for ch in text if not ch.isspace()) > settings.strange * len(text):
         return "characters outside the charset"
     if character_error_rate([(plain(other.text), plain(text))]) > settings.disagreement:
         return "the readers disagree"
@@ -264,14 +271,15 @@ def reader(name: str, language: str) -> Reader:
     if name == "rapidocr":
 
         def by_rapidocr(cut: Sequence[Pixels]) -> list[Read]:
-            found = [readers.rapidocr(np.pad(p, ((16, 16), (16, 16), (0, 0)), constant_values=255)) for p in cut]
+            found = [readers.rapidocr(readers.framed(patch)) for patch in cut]
             least = lambda lines: min((line.confidence for line in lines), default=0.0)
             return [Read("\n".join(line.text for line in lines), least(lines)) for lines in found]
 
         return by_rapidocr
     if name == "tesseract":
-        padded = lambda p: np.pad(p, ((16, 16), (16, 16), (0, 0)), constant_values=255)
-        return lambda cut: [Read("\n".join(readers.tesseract(padded(p), language, block=True))) for p in cut]
+        return lambda cut: [
+            Read("\n".join(readers.tesseract(readers.framed(patch), language, block=True))) for patch in cut
+        ]
 
     def by_model(cut: Sequence[Pixels]) -> list[Read]:
         from PIL import Image
@@ -308,7 +316,7 @@ def _model_boxes(name: str, pixels: Pixels) -> list[Box]:
 
 def _finish(out: Path, settings: Settings, pages: int, rejected: list[str]) -> dict[str, Any]:
     """The new set and the report from the notes of all pages."""
-    rows = [row for path in sorted((out / "pages").glob("*.json")) for row in json.loads(path.read_text("utf-8"))]
+    rows = [row for path in sorted((out / "pages").glob("*.json")) for row in _json(path)]
     kept = [row for row in rows if not row["why"]]
     records = (
         {"image": row["patch"], "prompt": prompts.PLAIN, "text": row["text"], "score": row["confidence"]}

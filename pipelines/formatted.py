@@ -25,7 +25,7 @@ from pipelines.documents import draw_font
 from pipelines.formula_grammar import Grammar
 from pipelines.mmd import Block
 from pipelines.paper import moved, photograph, plain, to_png
-from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, draw_language
+from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, weighted
 from pipelines.tables import Writer
 from pipelines.tries import Unusable, generator
 from pipelines.vocabulary import Vocabulary
@@ -135,7 +135,7 @@ class FormattedPages:
             "language": source.language,
             "style": source.style,
             "figures": list(source.figures),
-            **seals.seal(page, source.style["scale"]),
+            **seals.seal(page, ink),
         }
         if turn:
             meta["redrawn"] = turn
@@ -150,7 +150,7 @@ class FormattedPages:
 
     def compose(self, rng: np.random.Generator) -> Source:
         """A page to draw."""
-        language = draw_language(rng, self.languages)
+        language = weighted(rng, self.languages)
         columns = 2 if rng.random() < self.columns else 1
         size = float(rng.choice([9.0, 10.0, 10.95, 12.0] if columns == 1 else [8.0, 9.0, 10.0]))
         margin = float(np.round(rng.uniform(1.6, 3.2) if columns == 1 else rng.uniform(1.4, 2.2), 2))
@@ -513,4 +513,4 @@ def proof(example: Example) -> str:
         return f"the answer does not compile ({page})"
     if page.pages != 1:
         return f"the answer takes {page.pages} pages"
-    return "the answer's picture is another" if seals.broken(page, meta["style"]["scale"], meta) else ""
+    return "the answer's picture is another" if seals.broken(page, page.cover(meta["style"]["scale"]), meta) else ""

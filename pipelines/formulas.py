@@ -25,13 +25,14 @@ from pipelines.backends.node import node
 from pipelines.documents import draw_font
 from pipelines.formula_grammar import Grammar
 from pipelines.paper import photograph, plain, to_png
-from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, draw_language
+from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, weighted
 from pipelines.tex import read_formulas
 from pipelines.tries import Unusable, first_usable
 from pipelines.typeset import Line, coverage, place
 
 MATH = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 TAG = re.compile(r"\s*\\tag\{([^{}]*)\}")
+CHINESE = ("sans", "serif", "hand")  # the first kind that a split has stands in formulas
 EX = 0.43  # x-height of text fonts, in their size
 
 
@@ -75,7 +76,7 @@ class Formulas:
         return first_usable("formulas", seed, index, self._example)
 
     def _example(self, rng: np.random.Generator) -> Example:
-        language = draw_language(rng, self.languages)
+        language = weighted(rng, self.languages)
         font = draw_font(rng, self.split, language, ("serif", "sans"), "normal")
         kind = "prose" if rng.random() < self.prose else "display"
         grammar = Grammar(rng, language)
@@ -209,7 +210,8 @@ def _blocks(text: str) -> list[str]:
 
 def _fallback(font: fonts.Typeface) -> list[fonts.Typeface]:
     r"""Fonts for \text{...}: the prose's, and one that has Chinese."""
-    chinese = fonts.choose(font.face.split, "sans", "normal", "zh") or fonts.choose("train", "sans", "normal", "zh")
+    kind = min((kind for kind, style in fonts.cuts(font.face.split, "zh") if style == "normal"), key=CHINESE.index)
+    chinese = fonts.choose(font.face.split, kind, "normal", "zh")
     return [font, fonts.typeface(chinese[0])]
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from got_jax import prompts
 from got_jax.data.example import Example
@@ -19,7 +20,7 @@ from got_jax.errors import GotError, require
 from pipelines import geometry_scenes, seals, tikz
 from pipelines.backends import latex
 from pipelines.blocks import drawn
-from pipelines.paper import scanned, to_png, wobbled
+from pipelines.paper import scanned, to_png, uncoloured, wobbled
 from pipelines.tries import Unusable, generator
 
 LEAST_AGREEMENT = 0.8
@@ -77,7 +78,7 @@ class Geometry:
             "engine": "geometry",
             "kind": source.kind,
             "scale": source.scale,
-            **seals.seal(page, source.scale),
+            **seals.seal(page, _ink(pixels)),
         }
         if turn:
             meta["redrawn"] = turn
@@ -86,8 +87,8 @@ class Geometry:
             if rng.random() < 0.3:
                 pixels, meta["hand"] = wobbled(pixels, 1.2, 60, rng), True
             pixels, meta["effects"] = scanned(pixels, rng)
-        elif not (pixels - pixels[..., :1]).any():
-            pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
+        else:
+            pixels = uncoloured(pixels)
         return Example((to_png(pixels),), prompts.FORMAT, source.text, meta)
 
     def compose(self, rng: np.random.Generator) -> Source:
@@ -124,6 +125,11 @@ def read_pictures(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(good), tuple(bad)
 
 
+def _ink(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W"]:
+    """How dark each pixel is."""
+    return 255 - np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
+
+
 def without_labels(text: str) -> str:
     """The picture without its nodes."""
     return re.sub(r"\\node[^;]*;\n?", "", text)
@@ -135,7 +141,7 @@ def proof(example: Example) -> str:
     whole, bare = latex.typeset([example.text, without_labels(example.text)], latex.TIKZ)
     if isinstance(whole, str) or isinstance(bare, str):
         return f"the answer does not compile ({whole if isinstance(whole, str) else bare})"
-    if seals.broken(whole, meta["scale"], meta):
+    if seals.broken(whole, _ink(whole.paint(meta["scale"])), meta):
         return "the answer's picture is another"
     if meta["kind"] == "corpus":
         return ""

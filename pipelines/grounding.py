@@ -15,14 +15,14 @@ import numpy as np
 from PIL import Image
 
 from got_jax import prompts
-from got_jax.blocks import MARK, write, write_boxes
+from got_jax.blocks import write, write_boxes
 from got_jax.data.example import Example
 from got_jax.errors import require
 from pipelines import posters
 from pipelines.annotations import blocks_of, thousandths
 from pipelines.paper import compressed, to_png
-from pipelines.prose import UNSPACED
-from pipelines.regions import SOURCES, choice, lines_of, source, words_of
+from pipelines.prose import UNSPACED, weighted
+from pipelines.regions import SOURCES, lines_of, source, words_of
 from pipelines.tries import Unusable, first_usable
 
 TASKS = {"layout and boxes": (True, True), "layout": (True, False), "boxes": (False, True)}  # fine, with boxes
@@ -62,13 +62,13 @@ class Layouts:
         return first_usable("layout", seed, index, lambda rng: self._example(rng, seed, index))
 
     def _example(self, rng: np.random.Generator, seed: int, index: int) -> Example:
-        name = choice(rng, self.sources)
+        name = weighted(rng, self.sources)
         labelled = ("layout and boxes", "layout")
         fits = {"scenes": ("boxes",), "pages": tuple(TASKS)}.get(name, labelled)
         tasks = tuple(pair for pair in self.tasks if pair[0] in fits)
         if not tasks:
             raise Unusable(f"nothing that is asked for can be told of {name}.")
-        task = choice(rng, tasks)
+        task = weighted(rng, tasks)
         fine, boxes = TASKS[task]
         if name == "posters":
             page = self._poster(rng, seed, index)
@@ -121,7 +121,7 @@ class Locate:
         return first_usable("locate", seed, index, lambda rng: self._example(rng, seed, index))
 
     def _example(self, rng: np.random.Generator, seed: int, index: int) -> Example:
-        name = choice(rng, self.sources)
+        name = weighted(rng, self.sources)
         engine = source(name, self.split, self.effects)
         page = engine.example(seed, index)
         absent = rng.random() < self.absent
@@ -175,7 +175,7 @@ def _phrase(rng: np.random.Generator, page: Example) -> str:
         first = int(rng.integers(len(spans)))
         part = spans[first : first + int(rng.integers(1, 5))]
         text = line[part[0][0] : part[-1][1]].strip()
-        if len(text) >= 3 and not MARK.search(text) and not set(text) & set("<>") and text == " ".join(text.split()):
+        if len(text) >= 3 and not set(text) & set("<>") and text == " ".join(text.split()):
             return text
     raise Unusable("the page has no words to ask for.")
 

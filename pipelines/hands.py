@@ -20,7 +20,7 @@ from got_jax.data.example import Example
 from got_jax.errors import require
 from pipelines import fonts, handsets
 from pipelines.paper import TINTS, to_png, wobbled
-from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, draw_language, left_out
+from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, left_out, weighted
 from pipelines.typeset import break_lines, draw_runs
 
 WRITTEN = ("en", "de", "fr", "es", "ru", "zh")  # languages with hands in both sets
@@ -94,7 +94,7 @@ class Hands:
         self, rng: np.random.Generator, count: int
     ) -> tuple[list[UInt8[np.ndarray, "h w"]], list[str], dict[str, Any]]:
         """Lines in a hand, from running text."""
-        language = draw_language(rng, self.languages)
+        language = weighted(rng, self.languages)
         found = fonts.choose(self.split, "hand", "normal", language)
         font = fonts.typeface(found[rng.integers(len(found))])
         size = self.page_px * float(rng.uniform(0.038, 0.055))

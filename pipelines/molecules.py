@@ -22,7 +22,7 @@ from pipelines import fonts
 from pipelines.backends import svg
 from pipelines.backends.node import node
 from pipelines.documents import draw_font
-from pipelines.paper import TINTS, scanned, to_png, wobbled
+from pipelines.paper import TINTS, scanned, to_png, uncoloured, wobbled
 
 RINGS = (
     "c1ccccc1 c1ccncc1 c1ccoc1 c1ccsc1 c1cc[nH]c1 c1cnc[nH]1 c1ccc2ccccc2c1 c1ccc2[nH]ccc2c1 c1ccc2ncccc2c1 C1CCCCC1 "
@@ -94,8 +94,8 @@ class Molecules:
         meta: dict[str, Any] = {"engine": "molecules", "atoms": molecule.GetNumAtoms(), "style": style, "lines": 1}
         if rng.random() < self.effects:
             pixels, meta["effects"] = scanned(pixels, rng)
-        elif not (pixels - pixels[..., :1]).any():
-            pixels = np.ascontiguousarray(pixels[..., 0])
+        else:
+            pixels = uncoloured(pixels)
         return Example((to_png(pixels),), prompts.FORMAT, f"<smiles>{text}</smiles>", meta)
 
 

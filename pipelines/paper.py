@@ -173,6 +173,18 @@ def _paper(pixels: UInt8[np.ndarray, "H W *C"], rng: np.random.Generator, done: 
     return pixels
 
 
+def uncoloured(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W *C"]:
+    """Grey, if no pixel has a colour."""
+    grey = pixels[..., 0]
+    same = (pixels[..., 1] == grey).all() and (pixels[..., 2] == grey).all()
+    return np.ascontiguousarray(grey) if same else pixels
+
+
+def from_png(data: bytes) -> UInt8[np.ndarray, "H W 3"]:
+    """The pixels of a picture file in RGB."""
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))
+
+
 def to_png(pixels: UInt8[np.ndarray, "H W *C"]) -> bytes:
     """A PNG file of a grey or RGB picture, lightly compressed: examples are made faster than they are stored."""
     pixels = pixels[..., ::-1] if pixels.ndim == 3 else pixels

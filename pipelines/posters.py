@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from got_jax.data.example import Engine, Example
+from got_jax.data.example import Engine
 from pipelines.charts import Charts
 from pipelines.formulas import Formulas
+from pipelines.paper import from_png
 from pipelines.prose import Languages
 from pipelines.tables import Tables
 from pipelines.tries import Unusable
@@ -52,7 +53,7 @@ def draw(
             kind = 0 if used[kind] == TABLES else kind
             made = sources[kind].example(seed, index * (TABLES if LABELS[kind] == "table" else 100) + used[kind])
             used[kind] += 1
-            pixels = in_colour(decoded(made))
+            pixels = from_png(made.images[0])
             scale = min(1.0, (column_px - 40) / pixels.shape[1])
             if scale < 0.6:
                 continue
@@ -73,20 +74,9 @@ def draw(
     return np.concatenate([padded(column, 0, high - len(column), 0, 0, ground) for column in columns], axis=1), blocks
 
 
-def decoded(example: Example) -> UInt8[np.ndarray, "H W *C"]:
-    """The pixels of the only picture, grey or RGB."""
-    pixels = np.asarray(cv2.imdecode(np.frombuffer(example.images[0], np.uint8), cv2.IMREAD_UNCHANGED))
-    return np.ascontiguousarray(pixels[..., ::-1]) if pixels.ndim == 3 else pixels
-
-
-def in_colour(pixels: UInt8[np.ndarray, "H W *C"]) -> UInt8[np.ndarray, "H W 3"]:
-    """RGB, whatever it was."""
-    return pixels if pixels.ndim == 3 else np.ascontiguousarray(np.repeat(pixels[..., None], 3, 2))
-
-
 def padded(
-    pixels: UInt8[np.ndarray, "H W *C"], top: int, bottom: int, left: int, right: int, value: int = 255
-) -> UInt8[np.ndarray, "H W *C"]:
+    pixels: UInt8[np.ndarray, "H W 3"], top: int, bottom: int, left: int, right: int, value: int = 255
+) -> UInt8[np.ndarray, "H W 3"]:
     """With a margin of one tone."""
     return np.asarray(
         cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(value, value, value))

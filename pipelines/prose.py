@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +26,12 @@ def check_languages(engine: str, languages: Languages, known: tuple[str, ...] = 
         require(language in known, f"{engine}: language '{language}' is unknown; choose from {', '.join(known)}.")
 
 
-def draw_language(rng: np.random.Generator, languages: Languages) -> str:
-    """One of the languages by its weight; a single one costs no draw."""
-    if len(languages) == 1:
-        return languages[0][0]
-    weights = np.array([weight for _, weight in languages])
-    return languages[rng.choice(len(weights), p=weights / weights.sum())][0]
+def weighted(rng: np.random.Generator, pairs: Sequence[tuple[str, float]]) -> str:
+    """One of the names (languages, say) by its weight; a single one costs no draw."""
+    if len(pairs) == 1:
+        return pairs[0][0]
+    weights = np.array([weight for _, weight in pairs])
+    return pairs[rng.choice(len(weights), p=weights / weights.sum())][0]
 
 
 def left_out(corpus: str, languages: Languages) -> tuple[str, ...]:

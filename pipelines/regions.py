@@ -23,8 +23,8 @@ from got_jax.errors import GotError, require
 from pipelines import photos, signsets
 from pipelines.documents import Documents
 from pipelines.formatted import FormattedPages
-from pipelines.paper import to_png
-from pipelines.prose import HALF
+from pipelines.paper import from_png, to_png
+from pipelines.prose import HALF, weighted
 from pipelines.scenes import Scenes
 from pipelines.tries import Unusable, first_usable
 
@@ -92,19 +92,18 @@ class Regions:
         return first_usable("regions", seed, index, lambda rng: self._example(rng, seed, index))
 
     def _example(self, rng: np.random.Generator, seed: int, index: int) -> Example:
-        name, way = choice(rng, self.sources), choice(rng, self.by)
+        name, way = weighted(rng, self.sources), weighted(rng, self.by)
         if self.folder:
             name, page = self.format, self._photo(rng)
         else:
             page = source(name, self.split, self.effects, self.block, self.page_px).example(seed, index)
-        width, height = Image.open(io.BytesIO(page.images[0])).size
-        shape = (height, width)
+        size = Image.open(io.BytesIO(page.images[0])).size
+        shape = (size[1], size[0])
         finder = _Finder(page, shape, self.jitter)
         meta: dict[str, Any] = {"engine": "regions", "source": name, "language": page.meta.get("language", "")}
         style = name == "formatted"
         if way == "box":
             region = finder.region(rng)
-            size = (shape[1], shape[0])
             query = prompts.query(style, tuple(map(float, region.box)), size)
             if not finder.only(region, prompts.scale_box(region.box.tolist(), size)):
                 raise Unusable("the box, in thousandths, cuts letters.")
@@ -112,7 +111,7 @@ class Regions:
             return Example(page.images, query, region.text, meta)
         count = int(rng.choice([1, 2, 3], p=[0.4, 0.35, 0.25]))
         colours = [str(c) for c in rng.permutation(list(PAINTS))[:count]]
-        picture = np.asarray(cv2.imdecode(np.frombuffer(page.images[0], np.uint8), cv2.IMREAD_COLOR_RGB))
+        picture = from_png(page.images[0])
         thick = max(2, round(max(shape) / 500 * float(rng.uniform(0.8, 1.6))))
         framed: list[Region] = []
         for colour in colours:
@@ -144,11 +143,6 @@ def source(name: str, split: str, effects: bool = True, block: int = 64, page_px
     if name == "formatted":
         return FormattedPages(split, effects=0.6 if effects else 0.0, block=block)
     return Scenes(split, slices=0.0)
-
-
-def choice(rng: np.random.Generator, pairs: tuple[tuple[str, float], ...]) -> str:
-    names, weights = zip(*pairs, strict=True)
-    return str(rng.choice(names, p=np.array(weights) / sum(weights)))
 
 
 def frame(picture: UInt8[np.ndarray, "H W 3"], box: Edges, paint: tuple[int, int, int], thick: int) -> None:
@@ -187,11 +181,8 @@ class _Finder:
             if found is None:
                 continue
             kind, text, members, box = found
-            line = (
-                float(np.median(self.letters[members, 3] - self.letters[members, 1]))
-                if self.rows
-                else 0.02 * max(self.shape)
-            )
+            tall = self.letters[members, 3] - self.letters[members, 1]
+            line = float(np.median(tall)) if self.rows else 0.02 * max(self.shape)
             for share in (1.0, 0.5, 0.2, 0.0):
                 grown = box + np.array([-1, -1, 1, 1]) * (rng.uniform(0.02, self.jitter, 4) * share * line + 1 + room)
                 grown = np.clip(grown, room, self.size - 1 - room)
@@ -324,8 +315,7 @@ def proof(example: Example) -> str:
     """What is wrong with an example: a frame must be found again by its colour alone, where it is said to be."""
     if "colour" not in example.meta:
         return ""
-    pixels = np.asarray(cv2.imdecode(np.frombuffer(example.images[0], np.uint8), cv2.IMREAD_COLOR_RGB))
-    found = find_frame(pixels, example.meta["colour"])
+    found = find_frame(from_png(example.images[0]), example.meta["colour"])
     if found is None:
         return "no frame of the asked colour is in the picture"
     return "" if np.abs(found - np.array(example.meta["box"])).max() <= 2 else "the frame stands elsewhere"

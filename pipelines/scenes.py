@@ -21,7 +21,7 @@ from got_jax.errors import require
 from pipelines import fonts, photos, reading_order
 from pipelines.annotations import annotated
 from pipelines.paper import compressed, to_png
-from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, draw_language, left_out
+from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, left_out, weighted
 from pipelines.typeset import break_lines, draw_runs
 
 
@@ -106,7 +106,7 @@ class Scenes:
 
     def _sign(self, rng: np.random.Generator, width: int, height: int) -> _Sign:
         """One to three short lines, bent or seen from aside, with what lies round them."""
-        language = draw_language(rng, self.languages)
+        language = weighted(rng, self.languages)
         cuts = fonts.cuts(self.split, language)
         kind, style = cuts[rng.integers(len(cuts))]
         found = fonts.choose(self.split, kind, style, language)

@@ -22,8 +22,8 @@ from typing import Any
 from PIL import Image
 
 from got_jax.errors import GotError, require
+from pipelines.photos import SUFFIXES
 
-PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 EXIF_ORIENTATION = 0x0112
 CORNERS = re.compile(r"((?:\s*-?\d+(?:\.\d+)?\s*,){7}\s*-?\d+(?:\.\d+)?)\s*,(.*)")
 
@@ -98,7 +98,7 @@ def photos(folder: str, format: str) -> tuple[tuple[Photo, ...], tuple[str, ...]
 
 def _beside(path: Path, folders: tuple[Path, ...]) -> Path | None:
     for folder in folders:
-        for suffix in (*PICTURES, *map(str.upper, PICTURES)):
+        for suffix in (*SUFFIXES, *map(str.upper, SUFFIXES)):
             if (found := folder / f"{path.stem}{suffix}").exists():
                 return found
     return None
@@ -138,7 +138,7 @@ def _hard(rest: str) -> tuple[bool, str]:
 
 @functools.lru_cache(maxsize=16)
 def _image_folders(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted({path.parent for path in folder.rglob("*") if path.suffix.lower() in PICTURES}))
+    return tuple(sorted({path.parent for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES}))
 
 
 def _rects(folder: Path, bad: list[str]) -> Found:
@@ -162,7 +162,7 @@ def _told(text: str) -> str:
 
 
 def _coco(folder: Path, bad: list[str]) -> Found:
-    where = {path.name: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURES}
+    where = {path.name: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES}
     for path in sorted(folder.rglob("*.json")):
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))

@@ -7,7 +7,6 @@ tiles; multi-page: 2 to 8 formatted pages, each under 650 tokens, together under
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,10 +21,9 @@ from got_jax.errors import require
 from pipelines import posters
 from pipelines.budget import row_tokens, tokens
 from pipelines.formatted import FormattedPages
-from pipelines.paper import to_png
-from pipelines.posters import decoded, in_colour, padded
-from pipelines.prose import HALF, Languages, check_languages
-from pipelines.regions import choice
+from pipelines.paper import from_png, to_png, uncoloured
+from pipelines.posters import padded
+from pipelines.prose import HALF, Languages, check_languages, weighted
 from pipelines.tries import Unusable, first_usable, generator
 
 KINDS = ("horizontal", "vertical", "poster")
@@ -78,9 +76,8 @@ class Tiles:
         return first_usable("tiles", seed, index, lambda rng: self._example(rng, seed, index))
 
     def _example(self, rng: np.random.Generator, seed: int, index: int) -> Example:
-        kind = choice(rng, self.kinds)
-        spoken = generator("tiles language", seed, index // TOGETHER)
-        language = str(spoken.choice([name for name, _ in self.languages], p=_shares(self.languages)))
+        kind = weighted(rng, self.kinds)
+        language = weighted(generator("tiles language", seed, index // TOGETHER), self.languages)
         if kind == "poster":
             sheet, blocks = posters.draw(rng, seed, index, self.split, language, posters.TABLES * self.block)
             texts = [block["text"] for block in blocks]
@@ -98,18 +95,18 @@ class Tiles:
         if count > self.row_tokens:
             raise Unusable(f"it has {count} tokens, over {self.row_tokens}.")
         meta: dict[str, Any] = {"engine": "tiles", "kind": kind, "language": language, "grid": [columns, rows]}
-        meta |= {"tokens": count, "sheet": zlib.crc32(in_colour(sheet).tobytes())}
-        return Example(tuple(to_png(_bare(tile)) for tile in cut), prompts.PATCHES, text, meta)
+        meta |= {"tokens": count, "sheet": zlib.crc32(sheet.tobytes())}
+        return Example(tuple(to_png(uncoloured(tile)) for tile in cut), prompts.PATCHES, text, meta)
 
     def _row(
         self, rng: np.random.Generator, seed: int, index: int, kind: str, language: str
-    ) -> tuple[UInt8[np.ndarray, "H W *C"], list[str]]:
+    ) -> tuple[UInt8[np.ndarray, "H W 3"], list[str]]:
         """Pages side by side, or one below another, with a gap between."""
         most = self.pages[1]
         engine = FormattedPages(self.split, ((language, 1.0),), effects=self.effects, block=most * self.block)
         count = int(rng.integers(self.pages[0], most + 1))
         pages = [engine.example(seed, index * most + i) for i in range(count)]
-        pixels = [decoded(page) for page in pages]
+        pixels = [from_png(page.images[0]) for page in pages]
         across = kind == "horizontal"
         side = max(part.shape[0 if across else 1] for part in pixels)
         gap = int(rng.integers(0, 60))
@@ -120,7 +117,7 @@ class Tiles:
                 parts.append(padded(part, 0, short, 0, gap))
             else:
                 parts.append(padded(part, 0, gap, short // 2, short - short // 2))
-        return np.concatenate(_alike(parts), axis=1 if across else 0), [page.text for page in pages]
+        return np.concatenate(parts, axis=1 if across else 0), [page.text for page in pages]
 
 
 @dataclass(frozen=True)
@@ -180,10 +177,7 @@ class ManyPages:
 def reassembled(example: Example) -> UInt8[np.ndarray, "H W 3"]:
     """The huge picture again, from its tiles (the thumbnail is left out)."""
     columns, rows = example.meta["grid"]
-    tiles = [
-        in_colour(np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)))
-        for data in example.images
-    ]
+    tiles = [from_png(data) for data in example.images]
     return np.concatenate(
         [np.concatenate(tiles[row * columns : (row + 1) * columns], axis=1) for row in range(rows)], axis=0
     )
@@ -196,20 +190,3 @@ def proof(example: Example) -> str:
         return f"{len(example.images)} pictures do not make {columns} x {rows} tiles and a thumbnail"
     same = zlib.crc32(reassembled(example).tobytes()) == example.meta["sheet"]
     return "" if same else "the tiles do not give the picture"
-
-
-def _shares(pairs: Sequence[tuple[str, float]]) -> np.ndarray:
-    weights = np.array([weight for _, weight in pairs])
-    return weights / weights.sum()
-
-
-def _bare(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W *C"]:
-    """Without the colours of a picture that has none."""
-    grey = pixels[..., 0]
-    same = (pixels[..., 1] == grey).all() and (pixels[..., 2] == grey).all()
-    return np.ascontiguousarray(grey) if same else pixels
-
-
-def _alike(parts: Sequence[UInt8[np.ndarray, "H W *C"]]) -> list[UInt8[np.ndarray, "H W *C"]]:
-    """All grey, or all in colour."""
-    return list(parts) if all(part.ndim == 2 for part in parts) else [in_colour(part) for part in parts]

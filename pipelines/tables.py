@@ -26,7 +26,7 @@ from pipelines.documents import draw_font
 from pipelines.formula_grammar import Grammar
 from pipelines.grids import Cell, Grid, Look
 from pipelines.paper import photograph, plain, to_png
-from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, draw_language
+from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, weighted
 from pipelines.sheet import date
 from pipelines.tries import Unusable, generator
 from pipelines.vocabulary import Vocabulary
@@ -98,7 +98,7 @@ class Tables:
             "form": source.form,
             "language": source.language,
             "style": source.style,
-            **({"ink": zlib.crc32(ink.tobytes())} if page is None else seals.seal(page, source.style["scale"])),
+            **({"ink": zlib.crc32(ink.tobytes())} if page is None else seals.seal(page, ink)),
         }
         if source.form != "latex" or source.renderer == "html":
             assert source.grid.look is not None
@@ -113,7 +113,7 @@ class Tables:
 
     def compose(self, rng: np.random.Generator) -> Source:
         """A table to draw."""
-        language = draw_language(rng, self.languages)
+        language = weighted(rng, self.languages)
         renderer = "html" if rng.random() < self.html else "latex"
         font = draw_font(rng, self.split, language, ("serif", "sans"), "normal")
         spans = self.form != "markdown" and rng.random() < self.spans
@@ -393,5 +393,6 @@ def proof(example: Example) -> str:
     if style["renderer"] == "html":
         same = zlib.crc32(html_ink(grid, style).tobytes()) == meta["ink"]
     else:
-        same = not seals.broken(latex.one(latex_body(grids.to_latex(grid), style)), style["scale"], meta)
+        page = latex.one(latex_body(grids.to_latex(grid), style))
+        same = not seals.broken(page, page.cover(style["scale"]), meta)
     return "" if same else "the answer's picture is another"

@@ -9,7 +9,6 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
@@ -18,6 +17,7 @@ from got_jax.errors import require
 from got_jax.metrics import character_error_rate
 from pipelines import layouts, readers, reading_order
 from pipelines.documents import Documents
+from pipelines.paper import from_png
 from pipelines.regions import Regions
 
 SAME = str.maketrans(
@@ -48,11 +48,11 @@ def report(language: str, reader: str, count: int, page_px: int = 2000) -> Itera
     for number in tqdm(range(count), desc=f"read {language} with {reader}", unit="page", disable=None):
         name = names[number % len(names)]
         example = dataclasses.replace(engine, layouts=(name,), page_px=page_px).example(7, number)
-        pixels = cv2.imdecode(np.frombuffer(example.images[0], np.uint8), cv2.IMREAD_COLOR_RGB)
-        pair = plain(example.text), plain(_read(np.asarray(pixels), language, reader))
+        pixels = from_png(example.images[0])
+        pair = plain(example.text), plain(_read(pixels, language, reader))
         whole[name].append(pair)
         if character_error_rate([pair]) > 0.02:
-            pair = pair[0], plain("".join(_read_blocks(np.asarray(pixels), example.meta["blocks"], language, reader)))
+            pair = pair[0], plain("".join(_read_blocks(pixels, example.meta["blocks"], language, reader)))
         blocks[name].append(pair)
         worst[name] = max(worst[name], (character_error_rate([pair]), number))
     columns = f"{'CER':>8} {'median':>8} {'by blocks':>9} {'worst':>8} (its index)"
@@ -75,11 +75,11 @@ def regions(count: int, page_px: int = 2000) -> Iterator[str]:
     pairs: dict[str, list[tuple[str, str]]] = {}
     for number in tqdm(range(count), desc="read regions with rapidocr", unit="region", disable=None):
         example = engine.example(7, number)
-        pixels = np.asarray(cv2.imdecode(np.frombuffer(example.images[0], np.uint8), cv2.IMREAD_COLOR_RGB))
+        pixels = from_png(example.images[0])
         scale = np.array([pixels.shape[1], pixels.shape[0]] * 2) / 1000
         left, top, right, bottom = (np.array(json.loads(example.prompt.split("OCR")[0])) * scale).round().astype(int)
-        part = np.pad(pixels[top:bottom, left:right], ((20, 20), (20, 20), (0, 0)), constant_values=255)
-        pair = plain(example.text), plain(_read(part, example.meta["language"], "rapidocr", block=True))
+        part = pixels[top:bottom, left:right]
+        pair = plain(example.text), plain(_read(readers.framed(part), example.meta["language"], "rapidocr", block=True))
         pairs.setdefault(f"{example.meta['language']} {example.meta['kind'].removeprefix('box ')}", []).append(pair)
     yield f"{'regions':12} {'count':>5} {'characters':>10} {'CER':>8} {'median':>8} {'all right':>9}"
     for name in [*sorted(pairs), "all"]:
@@ -109,5 +109,4 @@ def _read_blocks(
     for block in blocks:
         left, top, right, bottom = (round(v) for v in block["boxes"][0])
         part = pixels[max(top, 0) : bottom, max(left, 0) : right]
-        framed = np.pad(part, ((20, 20), (20, 20), (0, 0)), constant_values=255)
-        yield _read(framed, language, reader, block=True)
+        yield _read(readers.framed(part), language, reader, block=True)

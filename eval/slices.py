@@ -1,8 +1,15 @@
-"""Held-out slices, typeset on the spot: the engine of training with texts and fonts that training never sees."""
+"""The shipped model's own measure: held-out slices, typeset on the spot, of texts and fonts that training never sees.
+
+python -m eval.slices
+python -m eval.slices --config configs/nano_words.py --examples 100
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import logging
+import sys
 import time
 from pathlib import Path
 
@@ -44,7 +51,7 @@ def run(model: str, count: int, batch_size: int, out: Path | None, config: Path 
         try:
             out.mkdir(parents=True, exist_ok=True)
             lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            (out / "synth.jsonl").write_text("".join(lines), encoding="utf-8")
+            (out / "slices.jsonl").write_text("".join(lines), encoding="utf-8")
         except OSError as err:
             raise GotError(f"output folder {out} cannot be written ({err.strerror}); choose another.") from None
     groups = {"all": rows}
@@ -59,3 +66,31 @@ def run(model: str, count: int, batch_size: int, out: Path | None, config: Path 
             table.append(f"{name:12} {len(group):7} {chars:11,} {cer:8.2%} {exact:7.1%}")
     table.append(f"{count / seconds:.1f} pictures/s (compilation included)")
     return "\n".join(table)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints the table; a mistake of the user's is one sentence and exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.slices",
+        description="Character error rate of a model on held-out slices.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  python -m eval.slices\n  python -m eval.slices --config configs/nano_words.py\n"
+        "  python -m eval.slices --model my_model --out out/",
+    )
+    parser.add_argument("--model", default="nano", help="shipped model or model folder (default: nano)")
+    parser.add_argument("--examples", type=int, default=500, metavar="N", help="pictures to read (default: 500)")
+    parser.add_argument("--config", type=Path, metavar="CONFIG.py", help="read this config's held-out engine instead")
+    parser.add_argument("--batch-size", type=int, default=25, metavar="N")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write every truth and answer to DIR/slices.jsonl")
+    args = parser.parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        print(run(args.model, args.examples, args.batch_size, args.out, args.config))
+    except GotError as err:
+        print(f"eval: {err}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

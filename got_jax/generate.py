@@ -7,6 +7,7 @@ row's result does not depend on its neighbours.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from got_jax.config import GotConfig
 from got_jax.errors import require
 from got_jax.models.got import apply
 from got_jax.models.qwen2 import KVCache, empty_cache
+from got_jax.sharding import batch_sharding, laid_out
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def generate(
     image_pad: int,
     stop_ids: Sequence[int],
     decode: DecodeConfig = DecodeConfig(),
+    mesh: Mesh | None = None,
 ) -> list[Decoded]:
     """Decodes an answer to every prompt.
 
@@ -68,11 +72,12 @@ def generate(
         prompts: token ids, with one `<imgpad>` for each token of a row's pictures.
         images: the pictures of all rows, flat; `image_rows` tells the row of each, ascending.
         image_pad: the id of `<imgpad>`. stop_ids: ids that end an answer.
+        mesh: rows, pictures and caches are split over it; `params` must lie there (`sharding.place`). Rows and pictures
+            that are missing to divide evenly are filled up, and not answered.
 
     Raises:
         GotError: when a prompt leaves no room in the model's context.
     """
-    rows = len(prompts)
     context = config.decoder.context_tokens
     lengths = np.array([len(ids) for ids in prompts], np.int32)
     longest = int(lengths.max())
@@ -83,28 +88,37 @@ def generate(
     )
     padded = min(bucket(longest), context)
     new = min(bucket(min(decode.max_new_tokens, context)), context - int(lengths.min()))
-    tokens = np.zeros((rows, padded), np.int32)
+    tokens = np.zeros((len(prompts), padded), np.int32)
     for row, ids in enumerate(prompts):
         tokens[row, : len(ids)] = ids
     limit = np.minimum(decode.max_new_tokens, context - lengths).astype(np.int32)
-    out = _generate(
-        config,
-        decode.no_repeat_ngram_size,
-        new,
-        tuple(int(i) for i in stop_ids),
-        params,
-        tokens,
-        tokens == image_pad,
-        lengths,
-        limit,
-        images,
-        image_rows,
-    )
+    batch = tokens, tokens == image_pad, lengths, limit, images, image_rows
+    if mesh is not None:
+        batch = jax.device_put(_filled(batch, mesh.shape["data"] * mesh.shape["fsdp"]), batch_sharding(mesh))
+    with laid_out(mesh) if mesh is not None else contextlib.nullcontext():
+        out = _generate(
+            config, decode.no_repeat_ngram_size, new, tuple(int(i) for i in stop_ids), params, *batch
+        )  # fmt: skip
     ids, logprobs, counts, stopped = jax.device_get(out)
     return [
         Decoded(ids[r, : counts[r] - int(stopped[r])].tolist(), logprobs[r, : counts[r]].tolist(), bool(stopped[r]))
-        for r in range(rows)
+        for r in range(len(prompts))
     ]
+
+
+def _filled(batch: tuple[np.ndarray, ...], ways: int) -> tuple[np.ndarray, ...]:
+    """The batch with rows of one token and no room for an answer, and with pictures of no row, to be split `ways`."""
+    tokens, is_image, lengths, limit, images, image_rows = batch
+    rows, pictures = -len(tokens) % ways, -len(images) % ways
+    more = lambda array, count, fill: np.pad(array, ((0, count), *((0, 0),) * (array.ndim - 1)), constant_values=fill)
+    return (
+        more(tokens, rows, 0),
+        more(is_image, rows, False),
+        more(lengths, rows, 1),
+        more(limit, rows, 0),
+        more(images, pictures, 0),
+        more(image_rows, pictures, len(tokens) + rows),
+    )
 
 
 def bucket(tokens: int) -> int:

@@ -7,6 +7,7 @@ print(got.read("page.png").text)
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 from PIL import Image
 
 from got_jax import images, prompts
@@ -23,6 +25,8 @@ from got_jax.blocks import Block, Box, parse, read_boxes, spell
 from got_jax.config import GotConfig, presets
 from got_jax.errors import GotError, require
 from got_jax.generate import DecodeConfig, generate
+from got_jax.models.got import abstract_params
+from got_jax.sharding import place
 from got_jax.tokenizers import Tokenizer
 from got_jax.weights.hub import HUB_ID, hub_folder
 from got_jax.weights.store import CONFIG
@@ -73,11 +77,17 @@ class _Request:
 
 @dataclass(frozen=True)
 class Reader:
-    """A loaded model."""
+    """A loaded model; with a mesh (`on`), batches are split over its devices."""
 
     config: GotConfig
     params: dict
     tokenizer: Tokenizer
+    mesh: Mesh | None = None
+
+    def on(self, mesh: Mesh) -> Reader:
+        """The same model laid out on a mesh."""
+        params = place(self.params, abstract_params(self.config, boxed=True), mesh)
+        return dataclasses.replace(self, params=params, mesh=mesh)
 
     def read(self, source: Source, **options: Any) -> Reading:
         """Reads one picture (path, file contents or PIL image); `options` as in `read_many`.
@@ -145,15 +155,24 @@ class Reader:
         batch_size: int = 8,
         max_new_tokens: int = 4096,
         no_repeat_ngram_size: int = 20,
+        max_tiles: int = 0,
     ) -> Iterator[Reading | GotError]:
-        """Answers questions as training puts them: (query, pictures, each resized whole); order and errors as above."""
+        """Answers questions as training puts them: (query, pictures); order and errors as above.
+
+        Args:
+            max_tiles: each picture comes as so many tiles at most and a thumbnail; 0: resized whole.
+        """
         decode = DecodeConfig(max_new_tokens, no_repeat_ngram_size)
         side = self.config.encoder.image_px
 
         def request(query: str, sources: Sequence[Source]) -> _Request | GotError:
             try:
-                pictures = tuple(images.to_square(open_picture(source, "the picture"), side) for source in sources)
-                return _Request("the picture", query, pictures)
+                names = [str(source) if isinstance(source, (str, Path)) else "the picture" for source in sources]
+                opened = [open_picture(source, name) for source, name in zip(sources, names, strict=True)]
+                cut = [
+                    images.tiles(p, side, 1, max_tiles) if max_tiles else [images.to_square(p, side)] for p in opened
+                ]
+                return _Request(names[0], query, tuple(tile for tiles in cut for tile in tiles))
             except GotError as err:
                 return err
 
@@ -180,6 +199,7 @@ class Reader:
                     self.tokenizer.special[prompts.IMG_PAD],
                     prompts.stop_ids(self.tokenizer),
                     decode,
+                    self.mesh,
                 )
             except GotError as err:
                 if len(good) > 1:  # one row spoils the batch: find it by reading each alone

@@ -79,6 +79,11 @@ def shardings(boxed: Any, mesh: Mesh) -> Any:
     return jax.tree.map(leaf, boxed, is_leaf=lambda v: isinstance(v, nn.Partitioned))
 
 
+def place(params: dict, boxed: Any, mesh: Mesh) -> dict:
+    """Parameters on a mesh, split by the table; `boxed`: their abstract twins with logical names."""
+    return jax.device_put(params, shardings(boxed, mesh))
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows and pictures are split along their first axis."""
     return NamedSharding(mesh, PartitionSpec(BATCH))

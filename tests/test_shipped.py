@@ -1,4 +1,4 @@
-"""The shipped model: small enough, what its card says, and what `make demo` and `python -m eval synth` print."""
+"""The shipped model: small enough, what its card says, and what `make demo` and `python -m eval.slices` print."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_demo_reads_the_samples():
 @pytest.mark.slow
 def test_held_out_error_is_what_the_card_says(nano):
     """On the first 60 of the card's 500 slices, for which it has a figure of its own."""
-    argv = [sys.executable, "-m", "eval", "synth", "--examples", "60"]
+    argv = [sys.executable, "-m", "eval.slices", "--examples", "60"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     measured = float(re.search(r"^all .*? ([\d.]+)%", done.stdout, re.MULTILINE)[1])  # type: ignore[index]
     card = (NANO / "README.md").read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def test_held_out_error_is_what_the_card_says(nano):
 
 def test_eval_refuses_what_it_cannot_do():
     for argv, says in ((["--examples", "0"], "at least 1"), (["--model", "none"], "model 'none' is unknown")):
-        done = subprocess.run([sys.executable, "-m", "eval", "synth", *argv], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "eval.slices", *argv], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 2
         assert says in done.stderr
         assert "Traceback" not in done.stderr

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Picture = Path | bytes
+
+@dataclass(frozen=True)
+class PdfPage:
+    """A page (from 0) of a PDF file, drawn when it is read; `longest_px`: its longer side."""
+
+    path: Path
+    number: int
+    longest_px: int
+
+    def __str__(self) -> str:
+        return f"{self.path}, page {self.number + 1}"
+
+
+Picture = Path | bytes | PdfPage
 Region = tuple[int, ...] | str | None  # thousandths (x1, y1, x2, y2) or (x, y), or a frame's colour
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from eval.question import Answer, Picture, Question
+from eval.question import Answer, PdfPage, Picture, Question
 from got_jax import images, prompts
 from got_jax.errors import GotError, require
 from got_jax.generate import DecodeConfig
@@ -81,7 +81,7 @@ class GotJax:
                 end += 1
             group = questions[start:end]
             readings = self.reader.answer_many(
-                ((q.query, q.pictures) for q in group),
+                ((q.query, [source(picture) for picture in q.pictures]) for q in group),
                 batch_size=self.config.batch_size,
                 max_new_tokens=self.config.max_new_tokens,
                 no_repeat_ngram_size=ngram_of(group[0]),
@@ -106,7 +106,7 @@ class Program:
             begun = time.monotonic()
             try:
                 parts = [part for picture in question.pictures for part in self._parts(picture, question)]
-                text = "\n".join(self._read(part, question.group) for part in parts)
+                text = "\n".join(self._read(part, question) for part in parts)
             except GotError as err:
                 yield Answer("", str(err))
                 continue
@@ -116,18 +116,53 @@ class Program:
         pixels = np.asarray(opened(picture))
         yield pixels if question.region is None else cut(pixels, question.region)
 
-    def _read(self, pixels: UInt8[np.ndarray, "H W 3"], group: str) -> str:
-        from pipelines import readers
+    def _read(self, pixels: UInt8[np.ndarray, "H W 3"], question: Question) -> str:
+        from pipelines import readers, reading_order
 
         if self.name == "rapidocr":
-            return "\n".join(found.text for found in readers.rapidocr(pixels))
-        language = next((name for name in readers.TESSERACT if name in group.replace("-", " ").split()), "en")
-        return "\n".join(readers.tesseract(pixels, language))
+            found = readers.rapidocr(pixels)
+            if question.region is not None:  # rows, though words far apart look like columns
+                found = [found[i] for i in reading_order.rows([line.box for line in found])]
+            return "".join(_after(a, b) + b.text for a, b in zip([None, *found], found, strict=False))
+        language = next((name for name in readers.TESSERACT if name in question.group.replace("-", " ").split()), "en")
+        return "\n".join(readers.tesseract(pixels, language, block=question.region is not None))
+
+
+def _after(before: Any, line: Any) -> str:
+    """What parts a found line from the one before: a space on one row, else a line break."""
+    if before is None:
+        return ""
+    middle = (line.box[1] + line.box[3]) / 2
+    return " " if before.box[1] < middle < before.box[3] and before.box[0] < line.box[0] else "\n"
 
 
 def opened(picture: Picture) -> Image.Image:
     """An upright RGB picture. Raises GotError when it cannot be read."""
+    if isinstance(picture, PdfPage):
+        return _drawn(picture)
     return images.decode(picture, str(picture) if isinstance(picture, Path) else "the picture")
+
+
+def source(picture: Picture) -> Path | bytes | Image.Image:
+    """A picture as `got_jax.Reader` takes it; a PDF page that cannot be drawn is left to it as an empty file."""
+    if not isinstance(picture, PdfPage):
+        return picture
+    try:
+        return _drawn(picture)
+    except GotError:
+        return b""
+
+
+def _drawn(page: PdfPage) -> Image.Image:
+    from pipelines import pdfs
+
+    document = pdfs.opened(str(page.path))
+    try:
+        return Image.fromarray(pdfs.picture(document[page.number], page.longest_px, []))
+    except Exception as err:  # MuPDF raises many kinds for broken pages
+        raise GotError(
+            f"{page} cannot be drawn ({str(err).splitlines()[0] if str(err) else type(err).__name__})."
+        ) from None
 
 
 def cut(pixels: UInt8[np.ndarray, "H W 3"], region: tuple[int, ...] | str) -> UInt8[np.ndarray, "h w 3"]:

@@ -7,6 +7,8 @@ command -v pdflatex >/dev/null && kpsewhich tikz.sty CJKutf8.sty mhchem.sty mult
   packages+=(texlive-latex-base texlive-latex-recommended texlive-latex-extra texlive-pictures texlive-science
     texlive-fonts-recommended lmodern latex-cjk-chinese latex-cjk-chinese-arphic-gbsn00lp)
 command -v soffice >/dev/null || packages+=(libreoffice-writer-nogui)
+command -v tesseract >/dev/null || packages+=(tesseract-ocr tesseract-ocr-chi-sim)
+[ -f /usr/share/wordnet/data.noun ] || packages+=(wordnet-base)
 command -v node >/dev/null || packages+=(nodejs)
 command -v npm >/dev/null || packages+=(npm)
 if [ ${#packages[@]} -gt 0 ]; then

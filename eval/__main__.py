@@ -49,6 +49,7 @@ def _parser(known: dict) -> argparse.ArgumentParser:
     parser.add_argument("--engines", nargs="+", default=[], metavar="E", help="of synth (default: all)")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures read at once (default: 8)")
     parser.add_argument("--max-new-tokens", type=int, default=4096, metavar="N", help="longest answer")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="", help="(default: the model's own)")
     parser.add_argument("--processes", type=int, metavar="N", help="how many processes share the questions")
     parser.add_argument("--process", type=int, metavar="I", help="number of this one, from 0; they share --out")
     parser.add_argument("--allow-missing", action="store_true", help="exit with 0 though something is missing")
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
             data=args.data,
             out=args.out,
             options=Options(args.count, args.crop, args.max_tiles, tuple(args.languages), tuple(args.engines)),
-            read=ReadConfig(args.batch_size, args.max_new_tokens, args.max_tiles),
+            read=ReadConfig(args.batch_size, args.max_new_tokens, args.max_tiles, args.dtype),
             answers=args.answers,
             process=process,
             processes=processes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,11 +29,12 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class ReadConfig:
-    """How models read. `max_tiles`: of questions that come as tiles."""
+    """How models read. `max_tiles`: of questions that come as tiles. `dtype` of computing; nothing: the model's own."""
 
     batch_size: int = 8
     max_new_tokens: int = 4096
     max_tiles: int = 12
+    dtype: str = ""
 
 
 def make(name: str, config: ReadConfig) -> Reader:
@@ -68,6 +70,9 @@ class GotJax:
         compilation_cache()
         self.config = config
         self.reader = load(name)
+        if config.dtype:
+            shape = dataclasses.replace(self.reader.config, dtype=config.dtype)
+            self.reader = dataclasses.replace(self.reader, config=shape)
         if len(jax.local_devices()) > 1:
             self.reader = self.reader.on(make_mesh(devices=jax.local_devices()))
 
@@ -219,11 +224,11 @@ class Transformers:
         )
         self.torch, self.limit, self.tiles = torch, config.max_new_tokens, config.max_tiles
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
-        model: Any = transformers.GotOcr2ForConditionalGeneration.from_pretrained(path, dtype=dtype)
-        self.model = model.to(self.device).eval()
         ours = open_folder(path)
         self.tokenizer, self.shape = ours.tokenizer, ours.config
+        dtype = getattr(torch, config.dtype or self.shape.dtype)
+        model: Any = transformers.GotOcr2ForConditionalGeneration.from_pretrained(path, dtype=dtype)
+        self.model = model.to(self.device).eval()
 
     def answers(self, questions: Sequence[Question]) -> Iterator[Answer]:
         for question in questions:

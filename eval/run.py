@@ -104,6 +104,7 @@ def _read(suite: Suite, questions: Sequence[Question], model: str, config: RunCo
         "crop": config.options.crop,
         "max_new_tokens": config.read.max_new_tokens,
         "max_tiles": config.read.max_tiles,
+        "dtype": config.read.dtype,
     }
     return answers.collect(
         lambda: readers.make(model, config.read),

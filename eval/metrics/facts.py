@@ -96,7 +96,7 @@ def _text(fields: Mapping[str, Any], answer: str) -> bool:
     if first and last:
         text = text[:first] + text[-last:]
     elif first or last:
-        text = text[:first] if first else text[-last:]
+        text = text[:first] if first else text[-(last or 0) :]
     diffs = fields.get("max_diffs", 0) or 0
     if len(text) < len(wanted) - diffs:
         return False  # a short answer would be looked for in the text instead

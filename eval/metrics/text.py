@@ -12,7 +12,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from nltk.translate.meteor_score import single_meteor_score
 from rapidfuzz.distance import Levenshtein
@@ -21,6 +21,7 @@ from eval.metrics.wordnet import Synonyms, synonyms
 
 Unit = Literal["words", "characters"]
 HAN = re.compile(r"[\u4e00-\u9fa5]")
+RUN = re.compile(r"([\u4e00-\u9fd5a-zA-Z0-9+#&._%\-]+)")  # jieba's own
 NAMES = ("bleu", "meteor", "f1", "precision", "recall", "edit_distance")
 MULTISET = ("multiset_f1", "multiset_precision", "multiset_recall")
 ORDERS = 4  # BLEU-4
@@ -35,9 +36,14 @@ def tokens(one: str, other: str, unit: Unit = "words") -> tuple[list[str], list[
     return one.split(), other.split()
 
 
-@functools.lru_cache(maxsize=256)
 def _jieba(text: str) -> tuple[str, ...]:
-    return tuple(_segmenter().lcut(text))
+    """`jieba.lcut`. It cuts each run of Chinese and Latin by itself, and two readings of a page share most runs."""
+    return tuple(word for run in RUN.split(text) if run for word in _words(run))
+
+
+@functools.lru_cache(maxsize=200_000)
+def _words(run: str) -> tuple[str, ...]:
+    return tuple(_segmenter().lcut(run))
 
 
 @functools.lru_cache(maxsize=1)
@@ -114,8 +120,15 @@ def edit_distance(label: str, answer: str) -> float:
     return Levenshtein.normalized_distance(label, answer)
 
 
-def score(label: str, answer: str, unit: Unit = "words") -> dict[str, dict[str, float] | None]:
-    """Both modes of a row: {"paper": ..., "correct": ...}.
+class Row(TypedDict):
+    """A row's scores by metric; `paper` None: the published scripts leave the row out."""
+
+    paper: dict[str, float] | None
+    correct: dict[str, float]
+
+
+def score(label: str, answer: str, unit: Unit = "words") -> Row:
+    """Both modes of a row.
 
     `paper`: label and answer change places, as in the published scripts, so that "precision" is in truth the recall.
     None: the script leaves the row out (an empty text) or stops at it (white space alone).

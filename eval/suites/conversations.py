@@ -164,7 +164,7 @@ def pages(asked: str, options: Options) -> tuple[str, Region]:
 
 def tables(
     questions: Sequence[Question],
-    scored: Sequence[Mapping[str, Mapping[str, float] | None]],
+    scored: Sequence[text.Row],
     published: Mapping[str, Any],
     suffix: str = "",
 ) -> list[Table]:
@@ -192,7 +192,7 @@ def score_pages(unit: text.Unit, published: Mapping[str, Any]) -> Callable[..., 
     return score
 
 
-def _errors(scored: Sequence[Mapping[str, Any]]) -> tuple[float | None, ...]:
+def _errors(scored: Sequence[text.Row]) -> tuple[float | None, ...]:
     return tuple(row["correct"]["edit_distance"] for row in scored)
 
 
@@ -208,13 +208,13 @@ def score_formatted(questions: Sequence[Question], answers: Sequence[str]) -> Sc
         ("formulas", "formula", cuts.formulas),
         ("tables", "table", lambda value, mode: cuts.tables(value)),
     ):
-        by_mode: dict[str, list] = {}
+        modes = {}
         for mode in ("paper", "correct"):
             parts = [(cut(truth, mode), cut(answer, mode)) for truth, answer in pairs]
-            by_mode[mode] = [
+            modes[mode] = [
                 row[mode] if any(part) else None for row, part in zip(score_texts(parts), parts, strict=True)
             ]
-        scored = [{mode: by_mode[mode][i] for mode in by_mode} for i in range(len(pairs))]
+        scored: list[Any] = [dict(zip(modes, row, strict=True)) for row in zip(*modes.values(), strict=True)]
         made += tables(questions, scored, {g: known.get(kind, ()) for g in _groups(questions)}, f", {title}")
     return Scores(tuple(made), _errors(whole))
 

@@ -99,6 +99,7 @@ def _page(entry: Any) -> tuple[str, Page]:
     name, found = info.get("image_path"), entry.get("layout_dets")
     require(isinstance(name, str) and bool(name), "it names no picture (image_path).")
     require(isinstance(found, list) and all(isinstance(b, dict) for b in found), "it has no blocks (layout_dets).")
+    assert isinstance(found, list)
     blocks = [block for det in _merged(found, entry.get("extra")) if (block := _block(det))]
     kind = info.get("page_attribute") or {}
     blocks.sort(key=lambda block: block.order)
@@ -218,7 +219,7 @@ def match(truth: Sequence[str], answer: Sequence[str]) -> list[Match]:
         return [Match((i,), (), 1.0) for i in range(len(truth))] + [Match((), (i,), 1.0) for i in range(len(answer))]
     costs = np.array([[Levenshtein.normalized_distance(a, b) for b in answer] for a in truth])
     pairs = [(i, j) for i, j in zip(*linear_sum_assignment(costs), strict=True) if costs[i, j] < 0.9]
-    found = {i: [(i,), (j,)] for i, j in pairs}
+    found: dict[int, list[tuple[int, ...]]] = {int(i): [(int(i),), (int(j),)] for i, j in pairs}
     text = lambda side, places: "".join(side[k] for k in places)
     for which, side in ((1, answer), (0, truth)):
         free = set(range(len(side))) - {k for group in found.values() for k in group[which]}

@@ -95,7 +95,7 @@ def score(questions: Sequence[Question], answers: Sequence[str]) -> Scores:
     made = []
     for group in dict.fromkeys(q.group for q in questions):
         members = [i for i, q in enumerate(questions) if q.group == group]
-        correct: list[Any] = [rows[i]["correct"] for i in members]
+        correct = [rows[i]["correct"] for i in members]
         of = [pairs[i] for i in members]
         line = {
             "cer": character_error_rate(of),
@@ -105,7 +105,7 @@ def score(questions: Sequence[Question], answers: Sequence[str]) -> Scores:
             **special(group.split()[0], of),
         }
         made.append(Table(group, group, {"correct": line}, {"correct": len(of)}, {"correct": 0}))
-    errors = tuple(row["correct"]["edit_distance"] for row in rows)  # type: ignore[index]
+    errors = tuple(row["correct"]["edit_distance"] for row in rows)
     return Scores(tuple(made), errors)
 
 

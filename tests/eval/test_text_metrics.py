@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
+import jieba
 import nltk
 import numpy as np
 import pytest
@@ -50,7 +52,7 @@ words = st.lists(st.sampled_from("the cat sat on a mat cats sitting mats walk wa
 
 @given(one=words, other=words)
 def test_equals_nltk(one, other):
-    nothing = wordnet.Nothing()
+    nothing: Any = wordnet.Nothing()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert text.bleu(one, other) == pytest.approx(nltk.translate.bleu([one], other), rel=1e-12, abs=0)
@@ -60,6 +62,11 @@ def test_equals_nltk(one, other):
         precision, recall, f1 = text.set_scores(one, other)
         a, b = set(one), set(other)
         assert (precision, recall, f1) == (scores.precision(a, b), scores.recall(a, b), scores.f_measure(a, b))
+
+
+@given(st.text("中国人民银行在北京a1 ，。\n-.x", max_size=40))
+def test_words_are_jiebas(chinese):
+    assert text.tokens("汉" + chinese, "")[0] == jieba.lcut("汉" + chinese)
 
 
 @given(one=st.text(max_size=40), other=st.text(max_size=40))

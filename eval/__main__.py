@@ -40,7 +40,9 @@ def _parser(known: dict) -> argparse.ArgumentParser:
         help="model folder, hub id, nano, tesseract, rapidocr or transformers:FOLDER; several share a table",
     )
     parser.add_argument("--answers", type=Path, metavar="PATH", help="score these answers instead of a model's")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the benchmark's files as downloaded")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="the benchmark's files as downloaded, or one annotation file"
+    )
     parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
     parser.add_argument("--count", type=int, default=0, metavar="N", help="at most so many questions of each group")
     parser.add_argument("--crop", action="store_true", help="pictures as tiles (dynamic resolution)")

@@ -70,6 +70,10 @@ def load(
     questions: list[Question] = []
     problems: list[str] = []
     notes: list[str] = []
+    if folder.is_file():  # whatever it is called; each entry tells its language
+        places = tuple(place for part in parts for place in part.folders)
+        parts = (Part(parts[0].group if len(parts) == 1 else "", (folder.name,), places),)
+        folder = folder.parent
     found = [(part, find(folder, part.files)) for part in parts]
     require(
         any(path for _, path in found),
@@ -89,7 +93,8 @@ def load(
             except GotError as err:
                 problems.append(f"{where}: {err}")
                 continue
-            name = f"{part.group}/{'+'.join(names)}"
+            group = part.group or ("zh" if text.HAN.search(truth) else "en")
+            name = f"{group}/{'+'.join(names)}"
             seen[name] += 1
             if seen[name] > 1:
                 if once:
@@ -101,9 +106,10 @@ def load(
                 truth = truth.replace("\r\n", "\n").replace("\r", "\n")
             if not truth.strip():
                 notes.append(f"{name}: the label is empty.")
-            questions.append(Question(name, pictures, query, truth, part.group, region, options.crop))
+            questions.append(Question(name, pictures, query, truth, group, region, options.crop))
     if options.count:
-        questions = [q for g in parts for q in [q for q in questions if q.group == g.group][: options.count]]
+        groups = dict.fromkeys(q.group for q in questions)
+        questions = [q for g in groups for q in [q for q in questions if q.group == g][: options.count]]
     return Loaded(tuple(questions), tuple(problems), tuple(notes))
 
 

@@ -219,6 +219,16 @@ def test_files_that_are_not_there_are_said(tmp_path):
     assert "zh is not scored" in loaded.notes[0]
 
 
+def test_a_file_of_any_name_is_read(tmp_path):
+    """Names of GOT's own files are not known for sure; one file may be named, and its labels tell the language."""
+    folder = copied("scene", tmp_path)
+    both = [json.loads((folder / f"scene_{lang}.json").read_text(encoding="utf-8")) for lang in ("en", "zh")]
+    (folder / "SceneTest.json").write_text(json.dumps([*both[0], *both[1]]), encoding="utf-8")
+    loaded = suites()["scene"].load(folder / "SceneTest.json", Options(count=1))
+    assert [(q.name, q.group) for q in loaded.questions] == [("en/en_1.png", "en"), ("zh/zh_1.png", "zh")]
+    assert not loaded.problems
+
+
 def test_damaged_rows_of_the_other_formats(tmp_path):
     folder = copied("chartqa-se", tmp_path)
     edit(folder / "ChartQA_test_human_filter.json", lambda entries: entries.extend([entries[0], {"images": "x.png"}]))

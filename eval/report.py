@@ -162,7 +162,8 @@ def as_markdown(report: Report) -> str:
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1200px;padding:0 1em;color:#222}
 table{border-collapse:collapse;margin:.6em 0;font-variant-numeric:tabular-nums}
-td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left;white-space:nowrap}
+td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}
+td:first-child,th:first-child{text-align:left;white-space:nowrap}
 tr.published{color:#777}.scroll{overflow-x:auto}
 .case{display:grid;grid-template-columns:minmax(180px,1fr) 2fr;gap:1em;border-top:1px solid #ccc;padding:1em 0}
 .case img{max-width:100%;border:1px solid #ccc}pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3em 0;

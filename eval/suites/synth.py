@@ -72,7 +72,9 @@ def load(folder: Path | None, options: Options) -> Loaded:
 
 def _question(name: str, index: int, example: Example) -> Question:
     """As it was made; tiles are joined again, for every reader cuts the sheet in its own way."""
-    ask = lambda pictures, **more: Question(f"{name}/{index:04}", pictures, example.prompt, example.text, name, **more)
+    language = example.meta.get("language", "")
+    group = name if " " in name or not language else f"{name} {language}"
+    ask = lambda pictures, **more: Question(f"{name}/{index:04}", pictures, example.prompt, example.text, group, **more)
     if name.startswith("tiles"):
         from pipelines.paper import to_png
         from pipelines.stitched import reassembled

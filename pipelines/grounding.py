@@ -22,7 +22,7 @@ from pipelines import posters
 from pipelines.annotations import blocks_of, thousandths
 from pipelines.paper import compressed, to_png
 from pipelines.prose import UNSPACED, weighted
-from pipelines.regions import SOURCES, lines_of, source, words_of
+from pipelines.regions import SOURCES, dense, lines_of, source, words_of
 from pipelines.tries import Unusable, first_usable
 
 TASKS = {"layout and boxes": (True, True), "layout": (True, False), "boxes": (False, True)}  # fine, with boxes
@@ -70,10 +70,11 @@ class Layouts:
             raise Unusable(f"nothing that is asked for can be told of {name}.")
         task = weighted(rng, tasks)
         fine, boxes = TASKS[task]
+        at = dense(index, "layout", self.sources, name, seed, self.block)
         if name == "posters":
-            page = self._poster(rng, seed, index)
+            page = self._poster(rng, seed, at)
         else:
-            page = source(name, self.split, self.effects, self.block).example(seed, index)
+            page = source(name, self.split, self.effects, self.block).example(seed, at)
         found = page.meta["blocks"]
         if fine and name == "pages":
             found = [{**block, "text": markdown(block, page.meta["language"])} for block in found]

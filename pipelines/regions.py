@@ -7,6 +7,7 @@ region is used that holds other letters than those of its answer.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,10 +27,11 @@ from pipelines.formatted import FormattedPages
 from pipelines.paper import from_png, to_png
 from pipelines.prose import HALF, weighted
 from pipelines.scenes import Scenes
-from pipelines.tries import Unusable, first_usable
+from pipelines.tries import Unusable, first_usable, generator
 
 SOURCES = ("pages", "formatted", "scenes")
 PAINTS = {"red": (235, 25, 25), "green": (25, 200, 45), "blue": (25, 45, 235)}
+Shares = tuple[tuple[str, float], ...]
 Edges = Float[np.ndarray, "4"]  # left, top, right, bottom in pixels
 
 
@@ -96,7 +98,8 @@ class Regions:
         if self.folder:
             name, page = self.format, self._photo(rng)
         else:
-            page = source(name, self.split, self.effects, self.block, self.page_px).example(seed, index)
+            at = dense(index, "regions", self.sources, name, seed, self.block)
+            page = source(name, self.split, self.effects, self.block, self.page_px).example(seed, at)
         size = Image.open(io.BytesIO(page.images[0])).size
         shape = (size[1], size[0])
         finder = _Finder(page, shape, self.jitter)
@@ -143,6 +146,25 @@ def source(name: str, split: str, effects: bool = True, block: int = 64, page_px
     if name == "formatted":
         return FormattedPages(split, effects=0.6 if effects else 0.0, block=block)
     return Scenes(split, slices=0.0)
+
+
+def dense(index: int, engine: str, sources: Shares, name: str, seed: int, block: int) -> int:
+    """Which page of a source stands in an example. LaTeX draws a block of pages at once, so an engine that uses a share
+    of them asks for the pages of a stretch of examples one after another, and few are drawn for nothing.
+    """
+    if name not in ("formatted", "posters"):
+        return index
+    share = dict(sources)[name] / sum(weight for _, weight in sources)
+    stretch = block * max(1, int(1 / share))
+    first = index // stretch * stretch
+    return first + _ranks(engine, sources, name, seed, first, stretch)[index - first]
+
+
+@functools.lru_cache(maxsize=64)
+def _ranks(engine: str, sources: Shares, name: str, seed: int, first: int, stretch: int) -> tuple[int, ...]:
+    """How many examples of the stretch before each draw their page from this source."""
+    drawn = [weighted(generator(engine, seed, first + i), sources) == name for i in range(stretch)]
+    return tuple(int(n) for n in np.cumsum([0, *drawn[:-1]]))
 
 
 def frame(picture: UInt8[np.ndarray, "H W 3"], box: Edges, paint: tuple[int, int, int], thick: int) -> None:

@@ -19,7 +19,9 @@ from renderers import need
 from got_jax import prompts
 from got_jax.errors import GotError
 from pipelines import regions, signsets
-from pipelines.regions import Regions
+from pipelines.prose import weighted
+from pipelines.regions import Regions, dense
+from pipelines.tries import generator
 from pipelines.typeset import place_letters
 
 BOX = re.compile(r"\[(\d+), (\d+), (\d+), (\d+)\] OCR: ")
@@ -196,3 +198,14 @@ def test_a_folder_without_photographs_is_one_sentence(tmp_path):
         signsets.photos(str(tmp_path), "rctw")
     with pytest.raises(GotError, match="is no folder"):
         signsets.photos(str(tmp_path / "none"), "rctw")
+
+
+def test_formatted_pages_are_asked_for_one_after_another():
+    """LaTeX draws a block of pages at once: a stretch of examples uses the pages of few blocks, each page once."""
+    sources = (("pages", 0.7), ("formatted", 0.3))
+    first = [weighted(generator("regions", 5, i), sources) for i in range(400)]
+    pages = [dense(i, "regions", sources, name, 5, 64) for i, name in enumerate(first) if name == "formatted"]
+    assert len(set(pages)) == len(pages)
+    assert len({page // 64 for page in pages}) <= 6, "of 400 // 64 + 1 = 7 blocks without it, in 3 stretches"
+    assert [dense(i, "regions", sources, "pages", 5, 64) for i in range(3)] == [0, 1, 2]
+    assert dense(7, "regions", (("formatted", 1.0),), "formatted", 5, 64) == 7

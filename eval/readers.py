@@ -69,12 +69,11 @@ class GotJax:
 
         compilation_cache()
         self.config = config
-        self.reader = load(name)
+        reader = load(name, weights=None)
         if config.dtype:
-            shape = dataclasses.replace(self.reader.config, dtype=config.dtype)
-            self.reader = dataclasses.replace(self.reader, config=shape)
-        if len(jax.local_devices()) > 1:
-            self.reader = self.reader.on(make_mesh(devices=jax.local_devices()))
+            reader = dataclasses.replace(reader, config=dataclasses.replace(reader.config, dtype=config.dtype))
+        several = len(jax.local_devices()) > 1
+        self.reader = reader.on(make_mesh(devices=jax.local_devices())) if several else reader.prepared()
 
     def answers(self, questions: Sequence[Question]) -> Iterator[Answer]:
         """In batches of questions of one kind; those that are neighbours stay so."""

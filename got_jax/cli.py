@@ -67,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     ocr.add_argument("--crop", action="store_true", help="cut a large picture into tiles")
     ocr.add_argument("--max-new-tokens", type=int, default=4096, metavar="N", help="longest answer")
     ocr.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures read at once (default: 8)")
+    ocr.add_argument(
+        "--weights",
+        choices=["float32", "bfloat16", "int8"],
+        default="",
+        help="how the decoder's weights are kept: smaller is faster, int8 is slightly inexact (default: the model's)",
+    )
     ocr.add_argument("--out", type=Path, metavar="DIR", help="write DIR/NAME.txt instead of printing")
 
     train = commands.add_parser(
@@ -138,7 +144,7 @@ def _ocr(args: argparse.Namespace, _: list[str]) -> int:
     from tqdm import tqdm
 
     from got_jax.reader import Reader, model_folder
-    from got_jax.train.checkpoints import read_weights
+    from got_jax.train.checkpoints import open_weights
 
     if args.out:
         try:
@@ -148,17 +154,21 @@ def _ocr(args: argparse.Namespace, _: list[str]) -> int:
         except OSError as err:
             raise GotError(f"output folder {args.out} cannot be written ({err.strerror}); choose another.") from None
     names = _output_names(args.files) if args.out else {}
-    readings = Reader(*read_weights(model_folder(args.model))).read_many(
-        args.files,
-        args.batch_size,
-        format=args.format,
-        box=args.box,
-        color=args.color,
-        crop=args.crop,
-        boxes=args.boxes,
-        layout=args.layout,
-        locate=args.locate,
-        max_new_tokens=args.max_new_tokens,
+    readings = (
+        Reader(*open_weights(model_folder(args.model)))
+        .prepared(args.weights)
+        .read_many(
+            args.files,
+            args.batch_size,
+            format=args.format,
+            box=args.box,
+            color=args.color,
+            crop=args.crop,
+            boxes=args.boxes,
+            layout=args.layout,
+            locate=args.locate,
+            max_new_tokens=args.max_new_tokens,
+        )
     )
     failed = 0
     with tqdm(total=len(args.files), unit="picture", disable=None if args.out else True) as bar:

@@ -11,7 +11,7 @@ import contextlib
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from got_jax import inference
 from got_jax.config import GotConfig
 from got_jax.errors import require
+from got_jax.inference import LayerCache, Prepared
 from got_jax.models.got import apply
 from got_jax.models.qwen2 import KVCache, empty_cache
 from got_jax.sharding import batch_sharding, laid_out
@@ -57,7 +59,7 @@ class Decoded(NamedTuple):
 
 def generate(
     config: GotConfig,
-    params: dict,
+    params: dict | Prepared,
     prompts: Sequence[Sequence[int]],
     images: UInt8[np.ndarray, "N H W 3"],
     image_rows: Int[np.ndarray, "N"],
@@ -69,11 +71,12 @@ def generate(
     """Decodes an answer to every prompt.
 
     Args:
+        params: as trained, or laid out for reading (`inference.prepare`), which is faster.
         prompts: token ids, with one `<imgpad>` for each token of a row's pictures.
         images: the pictures of all rows, flat; `image_rows` tells the row of each, ascending.
         image_pad: the id of `<imgpad>`. stop_ids: ids that end an answer.
-        mesh: rows, pictures and caches are split over it; `params` must lie there (`sharding.place`). Rows and pictures
-            that are missing to divide evenly are filled up, and not answered.
+        mesh: rows, pictures and caches are split over it; `params`, as trained, must lie there (`sharding.place`).
+            Rows and pictures that are missing to divide evenly are filled up, and not answered.
 
     Raises:
         GotError: when a prompt leaves no room in the model's context.
@@ -131,7 +134,7 @@ class _Loop(NamedTuple):
     """What the decode loop carries. `history` holds prompt and answer of each row from position 0 on."""
 
     count: Int[Array, ""]
-    cache: KVCache
+    cache: KVCache | list[LayerCache]
     history: Int[Array, "B S"]
     logprobs: Float[Array, "B T"]
     lengths: Int[Array, "B"]  # tokens of history that are set
@@ -145,7 +148,7 @@ def _generate(
     ngram: int,
     new: int,
     stop_ids: tuple[int, ...],
-    params: dict,
+    params: dict | Prepared,
     tokens: Int[Array, "B L"],
     is_image: Bool[Array, "B L"],
     prompt_lengths: Int[Array, "B"],
@@ -156,12 +159,13 @@ def _generate(
     """Ids, log-probabilities, number of decoded ids (stop mark included) and whether a stop mark ended each row."""
     rows, padded = tokens.shape
     every = jnp.arange(rows)
-    cache, hidden = prefill(config, params, tokens, is_image, images, image_rows, padded + new)
+    begin = inference.prefill if isinstance(params, Prepared) else prefill
+    cache, hidden = begin(config, params, tokens, is_image, images, image_rows, padded + new)  # type: ignore[arg-type]
     hidden = hidden[every, prompt_lengths - 1]
 
     def choose(state: _Loop, hidden: Float[Array, "B D"]) -> _Loop:
         """Picks each row's next token and writes it down."""
-        logits: Array = apply(config, params, hidden, method="logits")
+        logits = scores(config, params, hidden)
         if ngram:
             logits = jnp.where(repeats(state.history, state.lengths, ngram, logits.shape[-1]), -jnp.inf, logits)
         token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -181,10 +185,9 @@ def _generate(
 
     def body(state: _Loop) -> _Loop:
         """Feeds the last token of each row. Finished rows feed theirs again, which changes nothing that is read."""
-        last = (state.lengths - 1)[:, None]
-        x = apply(config, params, jnp.take_along_axis(state.history, last, 1), method="embed_tokens")
-        hidden, cache = apply(config, params, x, last, state.cache, method="step")
-        return choose(state._replace(cache=cache), hidden[:, 0])
+        last = state.lengths - 1
+        hidden, cache = step(config, params, state.history[every, last], last, state.cache)
+        return choose(state._replace(cache=cache), hidden)
 
     state = _Loop(
         jnp.zeros((), jnp.int32),
@@ -217,6 +220,24 @@ def prefill(
     cache = empty_cache(config.decoder, tokens.shape[0], slots, jnp.dtype(config.dtype))
     hidden, cache = apply(config, params, x, positions, cache, method="step")
     return cache, hidden
+
+
+def step(
+    config: GotConfig, params: dict | Prepared, tokens: Int[Array, "B"], positions: Int[Array, "B"], cache: Any
+) -> tuple[Float[Array, "B D"], Any]:
+    """Feeds one token a row at `positions`: final hidden states, and the cache with it."""
+    if isinstance(params, Prepared):
+        return inference.step(config, params, tokens, positions, cache)
+    x = apply(config, params, tokens[:, None], method="embed_tokens")
+    hidden, cache = apply(config, params, x, positions[:, None], cache, method="step")
+    return hidden[:, 0], cache
+
+
+def scores(config: GotConfig, params: dict | Prepared, hidden: Float[Array, "B D"]) -> Float[Array, "B V"]:
+    """Of every vocabulary entry, float32."""
+    if isinstance(params, Prepared):
+        return inference.logits(params, hidden)
+    return apply(config, params, hidden, method="logits")
 
 
 def repeats(history: Int[Array, "B S"], lengths: Int[Array, "B"], ngram: int, vocab_size: int) -> Bool[Array, "B V"]:

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from PIL import Image
@@ -25,12 +26,14 @@ from got_jax.blocks import Block, Box, parse, read_boxes, spell
 from got_jax.config import GotConfig, presets
 from got_jax.errors import GotError, require
 from got_jax.generate import DecodeConfig, generate
+from got_jax.inference import Prepared, prepare
 from got_jax.models.got import abstract_params
 from got_jax.sharding import place
 from got_jax.tokenizers import Tokenizer
 from got_jax.weights.hub import HUB_ID, hub_folder
+from got_jax.weights.lazy import lazy, read_all
 from got_jax.weights.store import CONFIG
-from got_jax.weights.torch_folders import read_folder
+from got_jax.weights.torch_folders import open_folder, read_folder
 
 SHIPPED = Path(__file__).parent / "assets"
 Source = str | Path | bytes | Image.Image
@@ -80,14 +83,35 @@ class Reader:
     """A loaded model; with a mesh (`on`), batches are split over its devices."""
 
     config: GotConfig
-    params: dict
+    params: dict | Prepared
     tokenizer: Tokenizer
     mesh: Mesh | None = None
 
+    def prepared(self, weights: str = "") -> Reader:
+        """The same model laid out for fast reading on one device; `weights` as in `inference.prepare`.
+
+        Raises:
+            GotError: for unknown weights.
+        """
+        params = self._trained()
+        if self.config.decoder.kind == "opt":  # stage 1's, which is read with only to look at a training
+            require(not weights, "OPT's decoder cannot be rounded; leave its weights as they are.")
+            return dataclasses.replace(self, params=read_all(jax.tree.map(lazy, params)))
+        return dataclasses.replace(self, params=prepare(self.config, params, weights))
+
     def on(self, mesh: Mesh) -> Reader:
-        """The same model laid out on a mesh."""
-        params = place(self.params, abstract_params(self.config, boxed=True), mesh)
+        """The same model laid out on a mesh.
+
+        Raises:
+            GotError: when its weights are laid out for one device already.
+        """
+        params = place(self._trained(), abstract_params(self.config, boxed=True), mesh)
         return dataclasses.replace(self, params=params, mesh=mesh)
+
+    def _trained(self) -> dict:
+        if isinstance(self.params, Prepared):
+            raise GotError("the model is laid out for one device already; load it with weights=None.")
+        return self.params
 
     def read(self, source: Source, **options: Any) -> Reading:
         """Reads one picture (path, file contents or PIL image); `options` as in `read_many`.
@@ -230,13 +254,20 @@ def open_picture(source: Source, name: str) -> Image.Image:
     return images.decode(source if isinstance(source, bytes) else Path(source), name)
 
 
-def load(name: str | Path) -> Reader:
+def load(name: str | Path, weights: str | None = "") -> Reader:
     """Loads a model: "nano" (shipped with the package), a got-jax, transformers or original folder, or a hub id.
+
+    Args:
+        weights: how the decoder's matrices are kept: "float32", "bfloat16", "int8" (fastest, slightly inexact);
+            default: as the model computes. None: parameters as they are trained, for `Reader.on`.
 
     Raises:
         GotError: when there is no such model, or its files are damaged.
     """
-    return Reader(*read_folder(model_folder(name)))
+    folder = model_folder(name)
+    if weights is None:
+        return Reader(*read_folder(folder))
+    return Reader(*open_folder(folder)).prepared(weights)
 
 
 def model_folder(name: str | Path) -> Path:

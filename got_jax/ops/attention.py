@@ -5,7 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+
+from got_jax.ops import kernels
 
 
 def attention(
@@ -80,3 +82,56 @@ def relative_position_channels(
     places = np.concatenate([np.eye(side)[rows], np.eye(side)[columns]], axis=-1)
     places = jnp.broadcast_to(jnp.asarray(places, k.dtype)[None, :, None, :], (b, cells, heads, 2 * side))
     return q_out, jnp.concatenate([k, places], axis=-1)
+
+
+def square_attention(
+    qkv: Float[Array, "B P 3 K C"],
+    table_h: Float[Array, "2*side-1 C"],
+    table_w: Float[Array, "2*side-1 C"],
+    query_block: int = 0,
+) -> Float[Array, "B P K C"]:
+    """Self-attention of squares of cells with decomposed relative positions, for inference (no gradient on CPU)."""
+    if qkv.dtype == jnp.float32 and kernels.native():
+        return kernels.square(qkv, table_h.astype(jnp.float32), table_w.astype(jnp.float32))
+    q, k, v = jnp.moveaxis(qkv, 2, 0)
+    q, k = relative_position_channels(q, k, table_h, table_w)
+    return attention(q, k, v, query_block=query_block)
+
+
+def causal_attention(
+    q: Float[Array, "B L K C"], k: Float[Array, "B L G C"], v: Float[Array, "B L G C"], query_block: int = 0
+) -> Float[Array, "B L K C"]:
+    """Attention of a whole prompt to itself, each token up to its own place, for inference; `q` is scaled."""
+    if q.dtype == jnp.float32 and kernels.native():
+        return kernels.causal(q, k, v)
+    places = jnp.arange(q.shape[1])
+    mask = jnp.broadcast_to(places[:, None] >= places, (q.shape[0], len(places), len(places)))
+    return attention(q, k, v, mask, query_block)
+
+
+def decode_step(
+    q: Float[Array, "B K C"],
+    k: Float[Array, "B G C"],
+    v: Float[Array, "B G C"],
+    positions: Int[Array, "B"],
+    keys: Float[Array, "B G S C"],
+    values: Float[Array, "B G S C"],
+) -> tuple[Float[Array, "B K C"], Float[Array, "B G S C"], Float[Array, "B G S C"]]:
+    """One token a row: key and value go into slot positions[b], the (scaled) queries look at slots 0 .. positions[b].
+
+    Returns the heads' outputs and the caches as written.
+    """
+    if keys.dtype in (jnp.float32, jnp.bfloat16) and kernels.native():
+        full = jnp.float32
+        out, keys, values = kernels.decode_step(q.astype(full), k.astype(full), v.astype(full), positions, keys, values)
+        return out.astype(q.dtype), keys, values
+    rows = jnp.arange(len(positions))
+    keys = keys.at[rows, :, positions].set(k.astype(keys.dtype), mode="drop", unique_indices=True)
+    values = values.at[rows, :, positions].set(v.astype(values.dtype), mode="drop", unique_indices=True)
+    b, groups, slots, width = keys.shape
+    grouped = q.reshape(b, groups, -1, width).astype(keys.dtype)
+    scores = jnp.einsum("bgrc,bgsc->bgrs", grouped, keys, preferred_element_type=jnp.float32)
+    scores = jnp.where((jnp.arange(slots) <= positions[:, None])[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    out = jnp.einsum("bgrs,bgsc->bgrc", weights, values, preferred_element_type=jnp.float32)
+    return out.reshape(q.shape).astype(q.dtype), keys, values

@@ -1,0 +1,280 @@
+"""The model as it is read with: the same functions as `models`, on weights laid out once for few rows at a time.
+
+Layers are unrolled (a scan copies every layer's weights at every token), q, k, v and gate, up are one product each,
+matrices lie outputs first and may be rounded (`ops.linear`), the KV cache is one array a layer. `models` is the plain
+twin: it trains, it runs on meshes, and the tests hold this file to it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from got_jax.config import DecoderConfig, EncoderConfig, GotConfig
+from got_jax.errors import require
+from got_jax.models.got import normalise_pixels, place_images
+from got_jax.models.vitdet import cut_patches, merge_windows, partition_windows
+from got_jax.ops.attention import causal_attention, decode_step, square_attention
+from got_jax.ops.conv import conv3x3
+from got_jax.ops.linear import Matrix, linear, matrix, product, rows_of
+from got_jax.weights.lazy import lazy
+
+ROW_BLOCK = 512  # rows of the encoder's MLP at once on CPU: what is between its products stays in the cache
+
+
+class Prepared(NamedTuple):
+    """Weights laid out by `prepare`."""
+
+    encoder: dict
+    connector: dict
+    decoder: dict
+
+
+class LayerCache(NamedTuple):
+    """Keys and values of one layer; slot s of a row holds position s."""
+
+    keys: Float[Array, "B G S C"]
+    values: Float[Array, "B G S C"]
+
+
+def prepare(config: GotConfig, params: dict, weights: str = "") -> Prepared:
+    """Lays out parameters (arrays, or `Lazy` ones that are read one at a time).
+
+    Args:
+        weights: how the decoder's matrices are kept: "float32", "bfloat16", "float16" or "int8"; default: as the
+            config computes. The encoder's are kept as it computes here.
+
+    Raises:
+        GotError: for another kind of weights, or OPT's decoder, which no released model reads with.
+    """
+    require(config.decoder.kind == "qwen2", "only models with a Qwen2 decoder can be prepared; train this one further.")
+    weights, wide = weights or config.dtype, activations(config)
+    e, d = params["encoder"], params["decoder"]
+    read = lambda leaf: jnp.asarray(lazy(leaf).read())
+    turned = lambda kernel, kind: jax.jit(lambda k: matrix(k.T, kind))(kernel)
+    plain = lambda tree: jax.tree.map(lambda leaf: read(leaf).astype(jnp.float32), tree)
+
+    def dense(tree: dict, kind: str) -> dict:
+        """{kernel, bias?} -> {w, bias?}"""
+        return {"w": turned(read(tree["kernel"]), kind)} | ({"bias": plain(tree["bias"])} if "bias" in tree else {})
+
+    groups = read_all = jax.tree.map(read, e["groups"])
+    blocks = []
+    for group in range(config.encoder.depth // config.encoder.global_every):
+        for number in range(config.encoder.global_every - 1):
+            blocks.append(jax.tree.map(lambda leaf, at=(group, number): leaf[at], groups["windowed"]))
+        blocks.append(jax.tree.map(lambda leaf, g=group: leaf[g], groups["global"]))
+    del groups, read_all
+    encoder = {
+        "patch_embed": dense(e["patch_embed"], str(wide)),
+        "pos_embed": plain(e["pos_embed"]),
+        "blocks": [
+            {
+                "norm1": plain(b["norm1"]),
+                "norm2": plain(b["norm2"]),
+                "rel_h": plain(b["attn"]["rel_pos_h"]),
+                "rel_w": plain(b["attn"]["rel_pos_w"]),
+                **{name: dense(b["attn"][name], str(wide)) for name in ("qkv", "proj")},
+                **{name: dense(b[name], str(wide)) for name in ("lin1", "lin2")},
+            }
+            for b in blocks
+        ],
+        "neck": {
+            "conv1": dense(e["neck"]["conv1"], str(wide)),
+            "conv2": read(e["neck"]["conv2"]).astype(wide),
+            "norm1": plain(e["neck"]["norm1"]),
+            "norm2": plain(e["neck"]["norm2"]),
+        },
+    }
+    del blocks
+    c = params["connector"]
+    connector = {
+        "conv1": read(c["conv1"]).astype(wide),
+        "conv2": read(c["conv2"]).astype(wide),
+        "linear": dense(c["linear"], str(wide)),
+    }
+    decoder = {
+        "embedding": jax.jit(lambda table: matrix(table, weights))(read(d["embedding"])),
+        "norm": plain(d["norm"]["scale"]),
+        "layers": _decoder_layers(config.decoder, d["layers"], weights, read, turned),
+    }
+    return Prepared(encoder, connector, decoder)
+
+
+def _decoder_layers(
+    config: DecoderConfig, stacked: dict, kind: str, read: Callable[[Any], Array], turned: Callable[..., Matrix]
+) -> list[dict]:
+    """A dict a layer; each stacked parameter is read once and dropped before the next."""
+    layers: list[dict] = [{} for _ in range(config.depth)]
+    attn = stacked["attn"]
+    fused = {
+        "qkv": [attn[name]["kernel"] for name in ("q_proj", "k_proj", "v_proj")],
+        "o": [attn["o_proj"]["kernel"]],
+        "gate_up": [stacked[name]["kernel"] for name in ("gate_proj", "up_proj")],
+        "down": [stacked["down_proj"]["kernel"]],
+    }
+    for name, leaves in fused.items():
+        kernels = [read(leaf) for leaf in leaves]
+        for number, layer in enumerate(layers):
+            layer[name] = turned(jnp.concatenate([k[number] for k in kernels], axis=-1), kind)
+        del kernels
+    bias = jnp.concatenate([read(attn[name]["bias"]) for name in ("q_proj", "k_proj", "v_proj")], axis=-1)
+    norms = [read(stacked[name]["scale"]).astype(jnp.float32) for name in ("norm1", "norm2")]
+    for number, layer in enumerate(layers):
+        layer |= {"qkv_bias": bias[number].astype(jnp.float32), "norm1": norms[0][number], "norm2": norms[1][number]}
+    return layers
+
+
+def activations(config: GotConfig) -> jnp.dtype:
+    """What is computed in here: the config's dtype, but float32 on a CPU without bfloat16 products."""
+    slow = jax.default_backend() == "cpu" and not _has_amx()
+    return jnp.dtype(jnp.float32 if slow else config.dtype)
+
+
+@functools.cache
+def _has_amx() -> bool:
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+def encode(config: GotConfig, params: Prepared, images: UInt8[Array, "N H W 3"]) -> Float[Array, "N T D"]:
+    """Pictures -> tokens for the decoder; on CPU one picture after another, which needs the memory of one."""
+    one = functools.partial(_encode, config, params)
+    if jax.default_backend() == "cpu" and len(images) > 1:
+        return jax.lax.map(lambda image: one(image[None])[0], images)
+    return one(images)
+
+
+def _encode(config: GotConfig, params: Prepared, images: Array) -> Array:
+    c, p = config.encoder, params.encoder
+    x = cut_patches(normalise_pixels(images, activations(config)), c.patch_px)
+    x = linear(x, **p["patch_embed"])
+    x = x + p["pos_embed"].astype(x.dtype)
+    for number, block in enumerate(p["blocks"]):
+        x = _encoder_block(c, block, x, 0 if (number + 1) % c.global_every == 0 else c.window)
+    neck = p["neck"]
+    x = _layer_norm(linear(x, **neck["conv1"]), neck["norm1"], c.eps)
+    x = _layer_norm(conv3x3(x, neck["conv2"]), neck["norm2"], c.eps)
+    x = conv3x3(conv3x3(x, params.connector["conv1"], stride=2), params.connector["conv2"], stride=2)
+    return linear(x.reshape(x.shape[0], -1, x.shape[-1]), **params.connector["linear"])
+
+
+def _encoder_block(c: EncoderConfig, p: dict, x: Float[Array, "N H W D"], window: int) -> Float[Array, "N H W D"]:
+    y = _layer_norm(x, p["norm1"], c.eps)
+    y = partition_windows(y, window) if window else y.reshape(len(y), -1, c.width)
+    qkv = linear(y, **p["qkv"]).reshape(*y.shape[:2], 3, c.heads, c.head_width)
+    y = linear(square_attention(qkv, p["rel_h"], p["rel_w"], c.query_block).reshape(y.shape), **p["proj"])
+    x = x + (merge_windows(y, window, c.grid) if window else y.reshape(x.shape))
+
+    def mlp(x: Array) -> Array:
+        y = linear(_layer_norm(x, p["norm2"], c.eps), **p["lin1"])
+        return x + linear(jax.nn.gelu(y, approximate=False), **p["lin2"])
+
+    rows = x.reshape(-1, c.width)
+    if jax.default_backend() == "cpu" and len(rows) % ROW_BLOCK == 0:
+        return jax.lax.map(mlp, rows.reshape(-1, ROW_BLOCK, c.width)).reshape(x.shape)
+    return mlp(rows).reshape(x.shape)
+
+
+def _layer_norm(x: Array, p: dict, eps: float) -> Array:
+    y = x.astype(jnp.float32)
+    y = y - y.mean(-1, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + eps)
+    return (y * p["scale"] + p["bias"]).astype(x.dtype)
+
+
+def _rms_norm(x: Array, scale: Array, eps: float) -> Array:
+    y = x.astype(jnp.float32)
+    return (y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + eps) * scale).astype(x.dtype)
+
+
+Attend = Callable[[Array, Array, Array, Any], tuple[Array, LayerCache]]
+
+
+def _decoder(
+    config: GotConfig, params: Prepared, x: Array, positions: Array, caches: list[Any], attend: Attend
+) -> tuple[Array, list[LayerCache]]:
+    """Blocks over [B, L, D]; `attend` is given heads [B, L, K, C] and what it needs of a layer's cache."""
+    c = config.decoder
+    half = c.head_width // 2
+    angles = positions[..., None, None] * (c.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half))
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+
+    def turn(x: Array) -> Array:
+        a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+    out = []
+    for p, cache in zip(params.decoder["layers"], caches, strict=True):
+        qkv = linear(_rms_norm(x, p["norm1"], c.eps), p["qkv"], p["qkv_bias"])
+        qkv = qkv.reshape(*x.shape[:2], c.heads + 2 * c.kv_heads, c.head_width)
+        q, k, v = jnp.split(qkv, [c.heads, c.heads + c.kv_heads], axis=2)
+        y, cache = attend((turn(q) * c.head_width**-0.5).astype(x.dtype), turn(k).astype(x.dtype), v, cache)
+        out.append(cache)
+        x = x + linear(y.reshape(x.shape), p["o"])
+        gate, up = jnp.split(linear(_rms_norm(x, p["norm2"], c.eps), p["gate_up"]), 2, axis=-1)
+        x = x + linear(jax.nn.silu(gate) * up, p["down"])
+    return _rms_norm(x, params.decoder["norm"], c.eps), out
+
+
+def prefill(
+    config: GotConfig,
+    params: Prepared,
+    tokens: Int[Array, "B L"],
+    is_image: Bool[Array, "B L"],
+    images: UInt8[Array, "N H W 3"],
+    image_rows: Int[Array, "N"],
+    slots: int,
+) -> tuple[list[LayerCache], Float[Array, "B L D"]]:
+    """Runs whole prompts: a cache of `slots` slots that holds them, and their final hidden states."""
+    x = rows_of(params.decoder["embedding"], tokens, activations(config))
+    x = place_images(x, is_image, encode(config, params, images), image_rows)
+    return prefill_embedded(config, params, x, slots)
+
+
+def prefill_embedded(
+    config: GotConfig, params: Prepared, x: Float[Array, "B L D"], slots: int
+) -> tuple[list[LayerCache], Float[Array, "B L D"]]:
+    """The same from embeddings."""
+    rows, length = x.shape[:2]
+
+    def attend(q: Array, k: Array, v: Array, _: None) -> tuple[Array, LayerCache]:
+        keep = lambda y: jnp.pad(
+            y.swapaxes(1, 2).astype(config.dtype), ((0, 0), (0, 0), (0, slots - length), (0, 0))
+        )  # fmt: skip
+        return causal_attention(q, k, v, config.decoder.query_block), LayerCache(keep(k), keep(v))
+
+    positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
+    hidden, caches = _decoder(config, params, x, positions, [None] * config.decoder.depth, attend)
+    return caches, hidden
+
+
+def step(
+    config: GotConfig,
+    params: Prepared,
+    tokens: Int[Array, "B"],
+    positions: Int[Array, "B"],
+    caches: list[LayerCache],
+) -> tuple[Float[Array, "B D"], list[LayerCache]]:
+    """Feeds one token a row at `positions`: final hidden states, and the caches with it."""
+    x = rows_of(params.decoder["embedding"], tokens[:, None], activations(config))
+
+    def attend(q: Array, k: Array, v: Array, cache: LayerCache) -> tuple[Array, LayerCache]:
+        y, keys, values = decode_step(q[:, 0], k[:, 0], v[:, 0], positions, *cache)
+        return y, LayerCache(keys, values)
+
+    hidden, caches = _decoder(config, params, x, positions[:, None], caches, attend)
+    return hidden[:, 0], caches
+
+
+def logits(params: Prepared, hidden: Float[Array, "B D"]) -> Float[Array, "B V"]:
+    """Scores of every vocabulary entry, float32."""
+    return product(hidden, params.decoder["embedding"])

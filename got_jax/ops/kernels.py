@@ -1,0 +1,113 @@
+"""The CPU kernels of kernels.cpp: compiled once by the machine's C++ compiler, kept, and called from within XLA.
+
+XLA's CPU back end reads bfloat16 and int8 matrices at a tenth of the memory's rate when few rows are multiplied, and
+builds score matrices in memory (docs/speed.md has figures). Every kernel has a twin in plain JAX, which serves other
+back ends, machines without a compiler, and the tests.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import jax
+import jaxlib
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+SOURCE = Path(__file__).with_name("kernels.cpp")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-w")
+OFF = "GOT_JAX_KERNELS"  # set to 0: do without them
+
+
+def native() -> bool:
+    """Are programs compiled for this machine's CPU with the kernels? Asks for them to be built on first use."""
+    return jax.default_backend() == "cpu" and os.environ.get(OFF) != "0" and _register()
+
+
+@functools.cache
+def _register() -> bool:
+    try:
+        library = ctypes.cdll.LoadLibrary(str(_built()))
+    except (OSError, subprocess.SubprocessError) as err:
+        said = getattr(err, "stderr", None) or str(err)
+        logging.getLogger(__name__).info("got-jax does without its CPU kernels, slower: %s", said.strip()[-300:])
+        return False
+    for name in ("linear", "decode_step", "square", "causal"):
+        handler = jax.ffi.pycapsule(getattr(library, f"got_{name}"))
+        jax.ffi.register_ffi_target(f"got_jax_{name}", handler, platform="cpu")
+    return True
+
+
+def _built() -> Path:
+    """The library for this source, compiler, jaxlib and processor, from the user's cache or compiled now."""
+    found = (shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name)
+    compiler = next((path for path in found if path), None)
+    if compiler is None:
+        raise OSError("no C++ compiler was found; install g++")
+    about = "\0".join((SOURCE.read_text(), compiler, jaxlib.__version__, *FLAGS, platform.machine(), _processor()))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got-jax" / "kernels"
+    kept = cache / f"{hashlib.sha256(about.encode()).hexdigest()[:24]}.so"
+    if not kept.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:  # another process may be at it too
+            made = Path(scratch) / kept.name
+            command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(made)]
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+            os.replace(made, kept)
+    return kept
+
+
+def _processor() -> str:
+    """What `-march=native` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
+
+
+def linear(
+    x: Float[Array, "*B K"], w: Float[Array, "N K"] | Int[Array, "N K"], scale: Float[Array, "N"] | None
+) -> Float[Array, "*B N"]:
+    """x . w^T (times scale) of a float32 `x` and a float32, bfloat16 or int8 `w`, for few rows."""
+    out = jax.ShapeDtypeStruct((*x.shape[:-1], w.shape[0]), np.float32)
+    return jax.ffi.ffi_call("got_jax_linear", out)(x, w, *(() if scale is None else (scale,)))
+
+
+def decode_step(
+    q: Float[Array, "B K C"],
+    k: Float[Array, "B G C"],
+    v: Float[Array, "B G C"],
+    positions: Int[Array, "B"],
+    keys: Float[Array, "B G S C"],
+    values: Float[Array, "B G S C"],
+) -> tuple[Float[Array, "B K C"], Float[Array, "B G S C"], Float[Array, "B G S C"]]:
+    """`ops.attention.decode_step` in place: the caches are written where they lie when nothing else needs them."""
+    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (q, keys, values)]
+    call = jax.ffi.ffi_call("got_jax_decode_step", shapes, input_output_aliases={4: 1, 5: 2})
+    return tuple(call(q, k, v, positions, keys, values))  # type: ignore[return-value]
+
+
+def square(
+    qkv: Float[Array, "B P 3 K C"], table_h: Float[Array, "2*side-1 C"], table_w: Float[Array, "2*side-1 C"]
+) -> Float[Array, "B P K C"]:
+    """`ops.attention.square_attention` of float32 arrays, with scores in blocks that stay in the cache."""
+    b, cells, _, heads, width = qkv.shape
+    out = jax.ShapeDtypeStruct((b, cells, heads, width), np.float32)
+    return jax.ffi.ffi_call("got_jax_square", out)(qkv, table_h, table_w)
+
+
+def causal(
+    q: Float[Array, "B L K C"], k: Float[Array, "B L G C"], v: Float[Array, "B L G C"]
+) -> Float[Array, "B L K C"]:
+    """`ops.attention.causal_attention` of float32 arrays, with scores in blocks that stay in the cache."""
+    return jax.ffi.ffi_call("got_jax_causal", jax.ShapeDtypeStruct(q.shape, np.float32))(q, k, v)

@@ -1,0 +1,170 @@
+"""The layout for reading against the plain model, and every CPU kernel against its twin in plain JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from got_jax import inference
+from got_jax.errors import GotError
+from got_jax.generate import DecodeConfig, generate
+from got_jax.models.got import apply, init_params
+from got_jax.ops import attention, kernels
+from got_jax.ops.linear import linear, matrix, product, rows_of
+
+PAD, STOPS = 511, (1, 2)
+
+
+def arrays(*shapes: tuple[int, ...]) -> list[jax.Array]:
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.standard_normal(shape, dtype=np.float32)) for shape in shapes]
+
+
+@pytest.fixture(params=["kernels", "twins"])
+def path(request, monkeypatch) -> Iterator[str]:
+    """With the kernels where this machine can compile them, and without."""
+    jax.clear_caches()
+    if request.param == "twins":
+        monkeypatch.setenv(kernels.OFF, "0")
+    elif not kernels.native():
+        pytest.skip("no C++ compiler here")
+    yield request.param
+    jax.clear_caches()  # programs are kept by their arguments, not by what is in the environment
+
+
+def close(got, want, tolerance: float = 1e-5) -> None:
+    np.testing.assert_allclose(np.asarray(got, np.float32), np.asarray(want, np.float32), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize(
+    ("rows", "inputs", "outputs"), [(1, 64, 50), (1, 7, 5), (2, 33, 1), (3, 128, 13), (6, 96, 700), (17, 40, 9)]
+)
+def test_products_of_few_rows(path, kind, rows, inputs, outputs):
+    x, w = arrays((rows, inputs), (outputs, inputs))
+    kept = matrix(w, kind)
+    exact = np.asarray(kept.values, np.float64) * (1 if kept.scale is None else np.asarray(kept.scale)[:, None])
+    tolerance = 0.1 if path == "twins" and kind == "bfloat16" else 2e-5
+    close(product(x, kept), np.asarray(x, np.float64) @ exact.T, tolerance)
+    assert linear(x.reshape(1, rows, inputs), kept, jnp.ones(outputs)).shape == (1, rows, outputs)
+    close(rows_of(kept, jnp.array([outputs - 1, 0]), jnp.float32), exact[[outputs - 1, 0]], 1e-6)
+
+
+def test_rounding_to_int8_errs_by_half_a_step_and_zeros_stay():
+    [w] = arrays((6, 40))
+    kept = matrix(w.at[3].set(0), "int8")
+    error = np.abs(rows_of(kept, jnp.arange(6), jnp.float32) - w.at[3].set(0))
+    assert (error <= np.asarray(kept.scale)[:, None] * 0.5001).all()
+    assert (error[3] == 0).all()
+    with pytest.raises(GotError, match="choose float32"):
+        matrix(w, "int3")
+
+
+@pytest.mark.parametrize(
+    ("side", "squares", "heads", "width"), [(64, 1, 1, 64), (14, 3, 2, 64), (5, 2, 3, 12), (1, 1, 1, 1), (20, 1, 2, 7)]
+)
+def test_attention_of_squares(path, side, squares, heads, width):
+    qkv, table_h, table_w = arrays((squares, side**2, 3, heads, width), (2 * side - 1, width), (2 * side - 1, width))
+    q, k, v = np.moveaxis(np.asarray(qkv, np.float64), 2, 0)
+    place = np.arange(side)
+    offsets = place[:, None] - place + side - 1
+    grid = q.reshape(squares, side, side, heads, width)
+    bias = np.einsum("bhwkc,hsc->bkhws", grid, np.asarray(table_h)[offsets])[..., :, None]
+    bias = bias + np.einsum("bhwkc,wsc->bkhws", grid, np.asarray(table_w)[offsets])[..., None, :]
+    scores = np.einsum("bqkc,bskc->bkqs", q, k) * width**-0.5 + bias.reshape(squares, heads, side**2, side**2)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    want = np.einsum("bkqs,bskc->bqkc", weights / weights.sum(-1, keepdims=True), v)
+    close(jax.jit(attention.square_attention)(qkv, table_h, table_w), want, 5e-5)
+
+
+@pytest.mark.parametrize(
+    ("length", "heads", "groups", "width"), [(1, 2, 1, 8), (70, 4, 2, 16), (300, 2, 2, 64), (600, 3, 1, 5)]
+)
+def test_attention_of_prompts(path, length, heads, groups, width):
+    q, k, v = arrays((2, length, heads, width), (2, length, groups, width), (2, length, groups, width))
+    mask = jnp.broadcast_to(jnp.tril(jnp.ones((length, length), bool)), (2, length, length))
+    close(jax.jit(attention.causal_attention)(q, k, v), attention.attention(q, k, v, mask))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("slots", "heads", "groups", "width"), [(9, 2, 1, 8), (64, 4, 4, 64), (33, 6, 2, 5)])
+def test_one_token_against_the_cache(path, dtype, slots, heads, groups, width):
+    q, k, v, keys, values = arrays(
+        (3, heads, width), (3, groups, width), (3, groups, width), *[(3, groups, slots, width)] * 2
+    )
+    keys, values = keys.astype(dtype), values.astype(dtype)
+    positions = jnp.array([0, slots - 1, slots // 2])
+    out, new_keys, new_values = jax.jit(attention.decode_step)(q, k, v, positions, keys, values)
+    for row, place in enumerate(np.asarray(positions)):
+        written = np.array(keys[row], np.float32)
+        written[:, place] = np.asarray(k[row].astype(dtype), np.float32)
+        close(new_keys[row], written, 0)
+        seen = np.repeat(written[:, : place + 1], heads // groups, 0)
+        kept = np.asarray(new_values[row], np.float32)
+        close(kept[:, place], v[row].astype(dtype), 0)
+        scores = np.einsum("kc,ksc->ks", np.asarray(q[row]), seen)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        want = np.einsum("ks,ksc->kc", weights, np.repeat(kept[:, : place + 1], heads // groups, 0))
+        close(
+            out[row], want / weights.sum(-1, keepdims=True), 5e-2 if dtype == "bfloat16" and path == "twins" else 1e-5
+        )
+
+
+def prompts_and_pictures(side: int):
+    rng = np.random.default_rng(3)
+    prompts = [[5, *[PAD] * 9, 7, 9], [6, *[PAD] * 18, 7, 9, 11, 30]]
+    return prompts, jnp.asarray(rng.integers(0, 255, (3, side, side, 3), np.uint8)), np.array([0, 1, 1], np.int32)
+
+
+def test_layout_for_reading_gives_the_plain_models_answers(path, tiny, tiny_params):
+    prompts, pictures, rows = prompts_and_pictures(tiny.encoder.image_px)
+    laid = inference.prepare(tiny, tiny_params)
+    close(inference.encode(tiny, laid, pictures), apply(tiny, tiny_params, pictures, method="encode"), 2e-5)
+    answers = [
+        generate(tiny, params, prompts, np.asarray(pictures), rows, PAD, STOPS, DecodeConfig(20, 3))
+        for params in (tiny_params, laid)
+    ]
+    for plain, fast in zip(*answers, strict=True):
+        assert plain.tokens == fast.tokens
+        assert plain.stopped == fast.stopped
+        np.testing.assert_allclose(plain.logprobs, fast.logprobs, atol=1e-4)
+
+
+def test_an_encoder_of_many_rows_is_cut_into_blocks(path, tiny, tiny_params):
+    wide = dataclasses.replace(tiny.encoder, image_px=32, patch_px=1, window=7)
+    config = dataclasses.replace(tiny, encoder=wide)
+
+    params = init_params(config, jax.random.key(0))
+    assert wide.grid**2 % inference.ROW_BLOCK == 0
+    pictures = jnp.asarray(np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8))
+    want = apply(config, params, pictures, method="encode")
+    close(inference.encode(config, inference.prepare(config, params), pictures), want, 5e-5)
+
+
+def test_an_opt_decoder_is_refused(tiny, tiny_params):
+    opt = dataclasses.replace(tiny, decoder=dataclasses.replace(tiny.decoder, kind="opt", kv_heads=4))
+    with pytest.raises(GotError, match="Qwen2"):
+        inference.prepare(opt, tiny_params)
+
+
+@pytest.mark.parametrize("compiler", ["", "false"])
+def test_a_machine_without_a_compiler_reads_all_the_same(monkeypatch, tmp_path, compiler):
+    """No compiler, and one that fails: the twins serve, and nothing is raised."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", compiler)
+    if not compiler:
+        monkeypatch.setenv("PATH", "")
+    kernels._register.cache_clear()
+    jax.clear_caches()
+    try:
+        assert not kernels.native()
+        x, w = arrays((2, 8), (3, 8))
+        close(product(x, matrix(w, "float32")), x @ w.T)
+    finally:
+        kernels._register.cache_clear()
+        jax.clear_caches()

@@ -124,7 +124,9 @@ def prompts_and_pictures(side: int):
 def test_layout_for_reading_gives_the_plain_models_answers(path, tiny, tiny_params):
     prompts, pictures, rows = prompts_and_pictures(tiny.encoder.image_px)
     laid = inference.prepare(tiny, tiny_params)
-    close(inference.encode(tiny, laid, pictures), apply(tiny, tiny_params, pictures, method="encode"), 2e-5)
+    plain = jax.jit(lambda params, pictures: apply(tiny, params, pictures, method="encode"))
+    fast = jax.jit(lambda laid, pictures: inference.encode(tiny, laid, pictures))
+    close(fast(laid, pictures), plain(tiny_params, pictures), 2e-5)
     answers = [
         generate(tiny, params, prompts, np.asarray(pictures), rows, PAD, STOPS, DecodeConfig(20, 3))
         for params in (tiny_params, laid)
@@ -139,11 +141,12 @@ def test_an_encoder_of_many_rows_is_cut_into_blocks(path, tiny, tiny_params):
     wide = dataclasses.replace(tiny.encoder, image_px=32, patch_px=1, window=7)
     config = dataclasses.replace(tiny, encoder=wide)
 
-    params = init_params(config, jax.random.key(0))
+    params = jax.jit(lambda: init_params(config, jax.random.key(0)))()
     assert wide.grid**2 % inference.ROW_BLOCK == 0
     pictures = jnp.asarray(np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8))
-    want = apply(config, params, pictures, method="encode")
-    close(inference.encode(config, inference.prepare(config, params), pictures), want, 5e-5)
+    plain = jax.jit(lambda params, pictures: apply(config, params, pictures, method="encode"))
+    fast = jax.jit(lambda laid, pictures: inference.encode(config, laid, pictures))
+    close(fast(inference.prepare(config, params), pictures), plain(params, pictures), 5e-5)
 
 
 def test_an_opt_decoder_is_refused(tiny, tiny_params):

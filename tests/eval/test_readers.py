@@ -61,7 +61,7 @@ from got_jax.sharding import MeshConfig, make_mesh
 fox = Path({str(FOX)!r})
 suites = [suites()[name].load(fox, Options()) for name in ("fox-page", "fox-multipage")]
 asked = [(q.query, q.pictures) for loaded in suites for q in loaded.questions]
-nano = load("nano")
+nano = load("nano", weights=None)
 answer = lambda reader: [(r.text, r.stop) for r in reader.answer_many(asked, batch_size=5, max_new_tokens=16)]
 alone = answer(nano)
 assert len(set(alone)) == 5

@@ -270,6 +270,11 @@ def override_all(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
     """`config` changed by `--a.b value` and `--a.b=value` arguments."""
     from got_jax.config import override
 
+    return override(config, changes_of(rest))
+
+
+def changes_of(rest: Sequence[str]) -> dict[str, str]:
+    """{path: value} of such arguments."""
     words = iter(rest)
     changes: dict[str, str] = {}
     for word in words:
@@ -278,7 +283,7 @@ def override_all(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
         value = value if equals else next(words, None)
         require(value is not None, f"override --{name} has no value; write --{name} value.")
         changes[name.replace("-", "_")] = value  # type: ignore[assignment]
-    return override(config, changes)
+    return changes
 
 
 def _flatten(prefix: str, value: object) -> list[str]:

@@ -236,7 +236,8 @@ def prefill(
 ) -> tuple[list[LayerCache], Float[Array, "B L D"]]:
     """Runs whole prompts: a cache of `slots` slots that holds them, and their final hidden states."""
     x = rows_of(params.decoder["embedding"], tokens, activations(config))
-    x = place_images(x, is_image, encode(config, params, images), image_rows)
+    if len(images):
+        x = place_images(x, is_image, encode(config, params, images), image_rows)
     return prefill_embedded(config, params, x, slots)
 
 

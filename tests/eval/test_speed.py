@@ -1,0 +1,58 @@
+"""The speed comparison to its end, both sides, at a size of seconds; and what its table says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from eval import speed
+
+SMALL = {
+    "encoder.image_px": 128,
+    "encoder.width": 32,
+    "encoder.heads": 2,
+    "encoder.mlp_width": 64,
+    "encoder.depth": 3,
+    "encoder.window": 3,
+    "encoder.neck_width": 16,
+    "decoder.width": 64,
+    "decoder.depth": 1,
+    "decoder.heads": 4,
+    "decoder.kv_heads": 4,
+    "decoder.mlp_width": 96,
+}
+
+
+def test_both_sides_run_every_work(tmp_path, capsys):
+    shape = [word for path, value in SMALL.items() for word in (f"--{path}", str(value))]
+    options = ["--ours", "int8", "--batches", "2", "--page-tokens", "3", "--repeats", "1", "--out", str(tmp_path)]
+    assert speed.main([*options, *shape]) == 0
+    report = json.loads((tmp_path / "speed.json").read_text())
+    names = ["got-jax int8", "transformers float32"]
+    assert all(list(taken) == names and all(taken.values()) for taken in report["seconds"].values())
+    assert all(report["peak_gib"][name] > 0 for name in names)
+    text = (tmp_path / "speed.md").read_text()
+    assert "page, 3 tokens" in text
+    assert "decode, batch 2" in text
+    assert capsys.readouterr().out.strip() == text.strip()
+
+
+def test_the_ratio_compares_the_best_of_both_sides():
+    work = speed.Work("decode, batch 4", "tokens/s", "decode", {"rows": 4, "context": 9, "tokens": 10}, 40)
+    taken = {"got-jax bfloat16": [2.0, 4.0, 2.5], "got-jax int8": [1.0, 1.0, 1.0], "transformers float32": [3.0] * 3}
+    line, memory = speed.table([work], {work.name: taken}, dict.fromkeys(taken, 1.0)).splitlines()[2:]
+    assert line.split(" | ")[2:] == ["16 (10 to 20)", "40 (40 to 40)", "13.3 (13.3 to 13.3)", "3.00 x |"]
+    assert memory.endswith("1.00 x |")
+
+
+def test_curves_are_drawn(tmp_path):
+    lines = speed.curves()
+    speed.plot(lines, {w.name: {"got-jax int8": [0.1 * n]} for n, w in enumerate(lines)}, tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("words", [["--repeats", "0"], ["--encoder.heads", "5"], ["--decoder.nothing", "1"]])
+def test_what_cannot_be_measured_is_told_at_once(words, capsys):
+    assert speed.main(words) == 2
+    assert capsys.readouterr().err.startswith("eval: ")

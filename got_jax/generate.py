@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from got_jax import inference
 from got_jax.config import GotConfig
 from got_jax.errors import require
-from got_jax.inference import LayerCache, Prepared
+from got_jax.inference import Prepared
 from got_jax.models.got import apply
 from got_jax.models.qwen2 import KVCache, empty_cache
 from got_jax.sharding import batch_sharding, laid_out
@@ -96,17 +96,13 @@ def generate(
         tokens[row, : len(ids)] = ids
     limit = np.minimum(decode.max_new_tokens, context - lengths).astype(np.int32)
     batch = tokens, tokens == image_pad, lengths, limit, images, image_rows
+    rules = Rules(decode.no_repeat_ngram_size, tuple(int(i) for i in stop_ids))
     if mesh is not None:
         batch = jax.device_put(_filled(batch, mesh.shape["data"] * mesh.shape["fsdp"]), batch_sharding(mesh))
     with laid_out(mesh) if mesh is not None else contextlib.nullcontext():
-        out = _generate(
-            config, decode.no_repeat_ngram_size, new, tuple(int(i) for i in stop_ids), params, *batch
-        )  # fmt: skip
-    ids, logprobs, counts, stopped = jax.device_get(out)
-    return [
-        Decoded(ids[r, : counts[r] - int(stopped[r])].tolist(), logprobs[r, : counts[r]].tolist(), bool(stopped[r]))
-        for r in range(len(prompts))
-    ]
+        state = begin(config, rules, new, params, *batch)
+        state = advance(config, rules, params, state, new)
+    return decoded(state, range(len(prompts)))
 
 
 def _filled(batch: tuple[np.ndarray, ...], ways: int) -> tuple[np.ndarray, ...]:
@@ -130,24 +126,54 @@ def bucket(tokens: int) -> int:
     return -(-tokens // step) * step
 
 
-class _Loop(NamedTuple):
-    """What the decode loop carries. `history` holds prompt and answer of each row from position 0 on."""
+class State(NamedTuple):
+    """Rows that are being answered: what the decode loop carries. `history` holds prompt and answer from position 0."""
 
-    count: Int[Array, ""]
-    cache: KVCache | list[LayerCache]
+    cache: Any  # KVCache of the plain model, a LayerCache a layer of `inference`
     history: Int[Array, "B S"]
-    logprobs: Float[Array, "B T"]
+    logprobs: Float[Array, "B S"]  # of the decoded tokens of history
     lengths: Int[Array, "B"]  # tokens of history that are set
+    starts: Int[Array, "B"]  # where the answer begins
+    ends: Int[Array, "B"]  # where it is cut
     done: Bool[Array, "B"]
-    stopped: Bool[Array, "B"]
+    stopped: Bool[Array, "B"]  # by a stop mark
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _generate(
+class Rules(NamedTuple):
+    """What chooses the next token and ends an answer."""
+
+    ngram: int
+    stop_ids: tuple[int, ...]
+
+
+def _choose(
+    config: GotConfig, rules: Rules, params: dict | Prepared, state: State, hidden: Float[Array, "B D"]
+) -> State:
+    """Picks each row's next token and writes it down."""
+    every = jnp.arange(len(hidden))
+    logits = scores(config, params, hidden)
+    if rules.ngram:
+        logits = jnp.where(repeats(state.history, state.lengths, rules.ngram, logits.shape[-1]), -jnp.inf, logits)
+    token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    logprob = logits[every, token] - jax.nn.logsumexp(logits, axis=-1)
+    live = ~state.done
+    place = jnp.where(live, state.lengths, state.history.shape[1])
+    stopped = live & jnp.isin(token, jnp.array(rules.stop_ids))
+    lengths = state.lengths + live
+    return state._replace(
+        history=state.history.at[every, place].set(token, mode="drop"),
+        logprobs=state.logprobs.at[every, place].set(logprob, mode="drop"),
+        lengths=lengths,
+        done=state.done | stopped | (lengths >= state.ends),
+        stopped=state.stopped | stopped,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def begin(
     config: GotConfig,
-    ngram: int,
+    rules: Rules,
     new: int,
-    stop_ids: tuple[int, ...],
     params: dict | Prepared,
     tokens: Int[Array, "B L"],
     is_image: Bool[Array, "B L"],
@@ -155,53 +181,55 @@ def _generate(
     limit: Int[Array, "B"],
     images: UInt8[Array, "N H W 3"],
     image_rows: Int[Array, "N"],
-) -> tuple[Int[Array, "B T"], Float[Array, "B T"], Int[Array, "B"], Bool[Array, "B"]]:
-    """Ids, log-probabilities, number of decoded ids (stop mark included) and whether a stop mark ended each row."""
+) -> State:
+    """Prefill, and the first token of every row. Answers have at most `limit` tokens, of `new` there is room for."""
     rows, padded = tokens.shape
-    every = jnp.arange(rows)
-    begin = inference.prefill if isinstance(params, Prepared) else prefill
-    cache, hidden = begin(config, params, tokens, is_image, images, image_rows, padded + new)  # type: ignore[arg-type]
-    hidden = hidden[every, prompt_lengths - 1]
-
-    def choose(state: _Loop, hidden: Float[Array, "B D"]) -> _Loop:
-        """Picks each row's next token and writes it down."""
-        logits = scores(config, params, hidden)
-        if ngram:
-            logits = jnp.where(repeats(state.history, state.lengths, ngram, logits.shape[-1]), -jnp.inf, logits)
-        token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        logprob = jax.nn.log_softmax(logits)[every, token]
-        live = ~state.done
-        place = jnp.where(live, state.lengths, state.history.shape[1])
-        stopped = live & jnp.isin(token, jnp.array(stop_ids))
-        lengths = state.lengths + live
-        return state._replace(
-            count=state.count + 1,
-            history=state.history.at[every, place].set(token, mode="drop"),
-            logprobs=state.logprobs.at[:, state.count].set(jnp.where(live, logprob, 0.0)),
-            lengths=lengths,
-            done=state.done | stopped | (lengths - prompt_lengths >= limit),
-            stopped=state.stopped | stopped,
-        )
-
-    def body(state: _Loop) -> _Loop:
-        """Feeds the last token of each row. Finished rows feed theirs again, which changes nothing that is read."""
-        last = state.lengths - 1
-        hidden, cache = step(config, params, state.history[every, last], last, state.cache)
-        return choose(state._replace(cache=cache), hidden)
-
-    state = _Loop(
-        jnp.zeros((), jnp.int32),
+    run = inference.prefill if isinstance(params, Prepared) else prefill
+    cache, hidden = run(config, params, tokens, is_image, images, image_rows, padded + new)  # type: ignore[arg-type]
+    state = State(
         cache,
         jnp.pad(tokens, ((0, 0), (0, new))),
-        jnp.zeros((rows, new), jnp.float32),
+        jnp.zeros((rows, padded + new), jnp.float32),
         prompt_lengths,
+        prompt_lengths,
+        prompt_lengths + limit,
         jnp.zeros(rows, bool),
         jnp.zeros(rows, bool),
     )
-    state = jax.lax.while_loop(lambda s: (s.count < new) & ~s.done.all(), body, choose(state, hidden))
-    answer = jnp.clip(prompt_lengths[:, None] + jnp.arange(new), 0, padded + new - 1)
-    ids = jnp.take_along_axis(state.history, answer, 1)
-    return ids, state.logprobs, state.lengths - prompt_lengths, state.stopped
+    return _choose(config, rules, params, state, hidden[jnp.arange(rows), prompt_lengths - 1])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
+def advance(
+    config: GotConfig, rules: Rules, params: dict | Prepared, state: State, steps: Int[Array, ""] | int
+) -> State:
+    """At most `steps` more tokens for every row; ends early when all rows are done. `state` is used up."""
+    every = jnp.arange(len(state.done))
+
+    def body(carry: tuple[Array, State]) -> tuple[Array, State]:
+        """Feeds the last token of each row. Finished rows feed theirs again, which changes nothing that is read."""
+        count, state = carry
+        last = state.lengths - 1
+        hidden, cache = step(config, params, state.history[every, last], last, state.cache)
+        return count + 1, _choose(config, rules, params, state._replace(cache=cache), hidden)
+
+    going = lambda carry: (carry[0] < steps) & ~carry[1].done.all()
+    return jax.lax.while_loop(going, body, (jnp.zeros((), jnp.int32), state))[1]
+
+
+def decoded(state: State, rows: Sequence[int]) -> list[Decoded]:
+    """The answers of some rows so far."""
+    history, logprobs, starts, lengths, stopped = jax.device_get(
+        (state.history, state.logprobs, state.starts, state.lengths, state.stopped)
+    )
+    return [
+        Decoded(
+            history[r, starts[r] : lengths[r] - int(stopped[r])].tolist(),
+            logprobs[r, starts[r] : lengths[r]].tolist(),
+            bool(stopped[r]),
+        )
+        for r in rows
+    ]
 
 
 def prefill(

@@ -271,7 +271,9 @@ def test_adapters_train_alone_save_and_merge(tmp_path, tiny, tiny_params, pieces
     assert main(["convert", str(tmp_path / "base"), str(tmp_path / "none"), "--adapter"]) == 2
 
     assert main(["convert", str(tmp_path / "run"), str(tmp_path / "merged")]) == 0
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), load(tmp_path / "merged", weights=None).params, made)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), load(tmp_path / "merged", weights=None).params, made
+    )
 
 
 def test_the_readmes_fine_tuning_trains_few_parameters():

@@ -400,6 +400,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--page-tokens", type=int, default=1000, metavar="N", help="answer of a page (default: 1000)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each work (default: 3)")
     parser.add_argument("--quick", action="store_true", help="short answers, no whole page")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the works whose name holds TEXT")
     parser.add_argument("--curves", action="store_true", help="cost against context and pictures instead, plotted")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write speed.json, speed.md and speed.png")
     args, rest = parser.parse_known_args(argv)
@@ -407,6 +408,9 @@ def main(argv: list[str] | None = None) -> int:
     names += [] if args.no_rival else [f"transformers {kind}" for kind in args.rival]
     lines = curves() if args.curves else works(args.quick, tuple(args.batches), args.page_tokens)
     try:
+        lines = [work for work in lines if args.only in work.name]
+        require(bool(lines), f"--only '{args.only}' names no work; leave it out to see them all.")
+        require(not args.curves or not args.only, "--curves draws all works; leave out --only.")
         require(args.repeats >= 1, f"--repeats is {args.repeats}, but it must be at least 1.")
         config = override(got_580m(), changes_of(rest))
         runs, memory = measure(names, lines, config, args.device, args.repeats)

@@ -104,6 +104,7 @@ class Ours:
         from got_jax.inference import prepare
         from got_jax.models.got import abstract_params
         from got_jax.tokenizers import load_tokenizer
+        from got_jax.weights.lazy import Lazy
 
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
         compilation_cache()
@@ -112,7 +113,8 @@ class Ours:
         self.config = dataclasses.replace(config, dtype=dtype)
         self.side = config.encoder.image_px
         rng = np.random.default_rng(0)
-        random = lambda leaf: rng.standard_normal(leaf.shape, np.float32) * np.float32(0.02)
+        normal = lambda shape: rng.standard_normal(shape, np.float32) * np.float32(0.02)
+        random = lambda leaf: Lazy(leaf.shape, np.dtype(np.float32), lambda: normal(leaf.shape))  # as from a file
         self.params = prepare(self.config, jax.tree.map(random, abstract_params(self.config)), weights)
         jax.block_until_ready(self.params)
 

@@ -84,11 +84,7 @@ def generate(
     context = config.decoder.context_tokens
     lengths = np.array([len(ids) for ids in prompts], np.int32)
     longest = int(lengths.max())
-    require(
-        longest < context,
-        f"a prompt of {longest} tokens, which does not fit the model's context of {context} tokens; "
-        "give fewer pictures or tiles.",
-    )
+    fits(config, longest)
     padded = min(bucket(longest), context)
     new = min(bucket(min(decode.max_new_tokens, context)), context - int(lengths.min()))
     tokens = np.zeros((len(prompts), padded), np.int32)
@@ -103,6 +99,16 @@ def generate(
         state = begin(config, rules, new, params, *batch)
         state = advance(config, rules, params, state, new)
     return decoded(state, range(len(prompts)))
+
+
+def fits(config: GotConfig, prompt_tokens: int) -> None:
+    """Raises GotError when a prompt leaves no room in the model's context."""
+    context = config.decoder.context_tokens
+    require(
+        prompt_tokens < context,
+        f"a prompt of {prompt_tokens} tokens, which does not fit the model's context of {context} tokens; "
+        "give fewer pictures or tiles.",
+    )
 
 
 def _filled(batch: tuple[np.ndarray, ...], ways: int) -> tuple[np.ndarray, ...]:
@@ -179,7 +185,7 @@ def begin(
     is_image: Bool[Array, "B L"],
     prompt_lengths: Int[Array, "B"],
     limit: Int[Array, "B"],
-    images: UInt8[Array, "N H W 3"],
+    images: UInt8[Array, "N H W 3"] | Float[Array, "N T D"],
     image_rows: Int[Array, "N"],
 ) -> State:
     """Prefill, and the first token of every row. Answers have at most `limit` tokens, of `new` there is room for."""

@@ -230,14 +230,19 @@ def prefill(
     params: Prepared,
     tokens: Int[Array, "B L"],
     is_image: Bool[Array, "B L"],
-    images: UInt8[Array, "N H W 3"],
+    images: UInt8[Array, "N H W 3"] | Float[Array, "N T D"],
     image_rows: Int[Array, "N"],
     slots: int,
 ) -> tuple[list[LayerCache], Float[Array, "B L D"]]:
-    """Runs whole prompts: a cache of `slots` slots that holds them, and their final hidden states."""
+    """Runs whole prompts: a cache of `slots` slots that holds them, and their final hidden states.
+
+    Args:
+        images: pictures, or the tokens that `encode` made of them.
+    """
     x = rows_of(params.decoder["embedding"], tokens, activations(config))
     if len(images):
-        x = place_images(x, is_image, encode(config, params, images), image_rows)
+        features = encode(config, params, images) if images.dtype == jnp.uint8 else images
+        x = place_images(x, is_image, features, image_rows)
     return prefill_embedded(config, params, x, slots)
 
 

@@ -22,10 +22,11 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from got_jax import images, prompts
+from got_jax.batching import Request, answers
 from got_jax.blocks import Block, Box, parse, read_boxes, spell
 from got_jax.config import GotConfig, presets
 from got_jax.errors import GotError, require
-from got_jax.generate import DecodeConfig, generate
+from got_jax.generate import DecodeConfig, Decoded, generate
 from got_jax.inference import Prepared, prepare
 from got_jax.models.got import abstract_params
 from got_jax.sharding import place
@@ -45,7 +46,8 @@ class Reading:
 
     Attributes:
         prompt: the query that was asked. tokens, logprobs: the answer's ids and the log-probability of each, the stop
-            mark's last. stop: "end" (stop mark) or "length" (cut at the limit). seconds: share of the batch's time.
+            mark's last. stop: "end" (stop mark) or "length" (cut at the limit). seconds: since the reading before
+            it was done, or its share of a batch.
     """
 
     text: str
@@ -169,9 +171,7 @@ class Reader:
             except GotError as err:
                 return err
 
-        stream = iter(sources)
-        while group := list(islice(stream, batch_size)):
-            yield from self._answer([request(source) for source in group], decode, dialect)
+        yield from self._answers((request(source) for source in sources), batch_size, decode, dialect)
 
     def answer_many(
         self,
@@ -200,9 +200,70 @@ class Reader:
             except GotError as err:
                 return err
 
-        stream = iter(questions)
-        while group := list(islice(stream, batch_size)):
-            yield from self._answer([request(*question) for question in group], decode, "training")
+        yield from self._answers((request(*question) for question in questions), batch_size, decode, "training")
+
+    def _answers(
+        self,
+        requests: Iterator[_Request | GotError],
+        batch_size: int,
+        decode: DecodeConfig,
+        dialect: prompts.Dialect,
+    ) -> Iterator[Reading | GotError]:
+        """In order; by continuous batching, or on a mesh batch after batch."""
+        if isinstance(self.params, Prepared):
+            yield from self._continuous(self.params, requests, batch_size, decode, dialect)
+            return
+        while group := list(islice(requests, batch_size)):
+            yield from self._answer(group, decode, dialect)
+
+    def _continuous(
+        self,
+        params: Prepared,
+        requests: Iterator[_Request | GotError],
+        batch_size: int,
+        decode: DecodeConfig,
+        dialect: prompts.Dialect,
+    ) -> Iterator[Reading | GotError]:
+        asked: dict[int, _Request] = {}  # by the number among all
+        numbers: list[int] = []  # of those that can be answered
+        ready: dict[int, Reading | GotError] = {}
+        image_tokens = self.config.encoder.image_tokens
+
+        def good() -> Iterator[Request]:
+            for number, request in enumerate(requests):
+                if isinstance(request, GotError):
+                    ready[number] = request
+                    continue
+                asked[number] = request
+                numbers.append(number)
+                ids = prompts.prompt_ids(self.tokenizer, request.query, image_tokens, len(request.pictures), dialect)
+                yield Request(ids, np.stack(request.pictures))
+
+        pad, stops = self.tokenizer.special[prompts.IMG_PAD], prompts.stop_ids(self.tokenizer)
+        following, since = 0, time.monotonic()
+        for index, answer in answers(self.config, params, good(), pad, stops, decode, batch_size):
+            number = numbers[index]
+            request = asked.pop(number)
+            seconds, since = time.monotonic() - since, time.monotonic()
+            if isinstance(answer, GotError):
+                ready[number] = GotError(f"{request.name} gives {answer}")
+            else:
+                ready[number] = self._reading(request, answer, seconds)
+            while following in ready:
+                yield ready.pop(following)
+                following += 1
+        for number in sorted(ready):
+            yield ready[number]
+
+    def _reading(self, request: _Request, decoded: Decoded, seconds: float) -> Reading:
+        return Reading(
+            spell(self.tokenizer, decoded.tokens).strip(),
+            request.query,
+            tuple(decoded.tokens),
+            tuple(decoded.logprobs),
+            "end" if decoded.stopped else "length",
+            seconds,
+        )
 
     def _answer(
         self, requests: Sequence[_Request | GotError], decode: DecodeConfig, dialect: prompts.Dialect
@@ -232,17 +293,7 @@ class Reader:
                     results = iter([GotError(f"{good[0].name} gives {err}")])
             else:
                 seconds = (time.monotonic() - begun) / len(good)
-                results = iter(
-                    Reading(
-                        spell(self.tokenizer, d.tokens).strip(),
-                        r.query,
-                        tuple(d.tokens),
-                        tuple(d.logprobs),
-                        "end" if d.stopped else "length",
-                        seconds,
-                    )
-                    for r, d in zip(good, decoded, strict=True)
-                )
+                results = (self._reading(r, d, seconds) for r, d in zip(good, decoded, strict=True))
         for r in requests:
             yield r if isinstance(r, GotError) else next(results)
 

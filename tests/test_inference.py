@@ -43,7 +43,8 @@ def close(got, want, tolerance: float = 1e-5) -> None:
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize(
-    ("rows", "inputs", "outputs"), [(1, 64, 50), (1, 7, 5), (2, 33, 1), (3, 128, 13), (6, 96, 700), (17, 40, 9)]
+    ("rows", "inputs", "outputs"),
+    [(1, 64, 50), (1, 7, 5), (2, 33, 1), (3, 128, 13), (6, 96, 700), (17, 40, 9), (70, 37, 11)],
 )
 def test_products_of_few_rows(path, kind, rows, inputs, outputs):
     x, w = arrays((rows, inputs), (outputs, inputs))

@@ -1,5 +1,6 @@
 // The products that XLA's CPU back end is slow at, as XLA FFI calls (see kernels.py, which compiles this file):
 //   linear        few rows times a matrix that is kept in float32, bfloat16 or int8: each weight is read once
+//   widen         such a matrix in float32, for many rows
 //   decode_step   one query a row against the KV cache, which is written in place
 //   square        self-attention of a square of cells with decomposed relative positions, without a score matrix
 //   causal        self-attention of a prompt, likewise
@@ -211,6 +212,33 @@ ffi::Error linear(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::AnyBuffer 
     case ffi::BF16: linear_of(pool, from, (const Bf16*)w.untyped_data(), scale, to, rows, in, out); break;
     case ffi::S8: linear_of(pool, from, (const int8_t*)w.untyped_data(), scale, to, rows, in, out); break;
     default: return ffi::Error::InvalidArgument("linear: weights must be float32, bfloat16 or int8");
+  }
+  return ffi::Error::Success();
+}
+
+// The weights of w[out, in] as floats, for XLA's product of many rows.
+template <typename W>
+void widen_of(ffi::ThreadPool& pool, const W* w, const float* scale, float* to, int64_t in, int64_t out) {
+  const int64_t block = std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(in, 1));
+  spread(pool, (out + block - 1) / block, [&](int64_t i) {
+    for (int64_t n = i * block; n < std::min(out, (i + 1) * block); ++n) {
+      const float times = scale ? scale[n] : 1.0f;
+      int64_t k = 0;
+      for (; k + kLanes <= in; k += kLanes) store(to + n * in + k, load(w + n * in + k) * times);
+      for (; k < in; ++k) to[n * in + k] = widen(w[n * in + k]) * times;
+    }
+  });
+}
+
+ffi::Error widen_matrix(ffi::ThreadPool pool, ffi::AnyBuffer w, ffi::RemainingArgs more,
+                        ffi::ResultBuffer<ffi::F32> to) {
+  const int64_t in = w.dimensions()[1], out = w.dimensions()[0];
+  const float* scale = nullptr;
+  if (more.size() > 0) scale = more.get<ffi::Buffer<ffi::F32>>(0).value().typed_data();
+  switch (w.element_type()) {
+    case ffi::BF16: widen_of(pool, (const Bf16*)w.untyped_data(), scale, to->typed_data(), in, out); break;
+    case ffi::S8: widen_of(pool, (const int8_t*)w.untyped_data(), scale, to->typed_data(), in, out); break;
+    default: return ffi::Error::InvalidArgument("widen: weights must be bfloat16 or int8");
   }
   return ffi::Error::Success();
 }
@@ -503,6 +531,13 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(got_linear, linear,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .RemainingArgs()
+                                  .Ret<ffi::Buffer<ffi::F32>>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(got_widen, widen_matrix,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
                                   .RemainingArgs()
                                   .Ret<ffi::Buffer<ffi::F32>>());

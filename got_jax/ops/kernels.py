@@ -41,7 +41,7 @@ def _register() -> bool:
         said = getattr(err, "stderr", None) or str(err)
         logging.getLogger(__name__).info("got-jax does without its CPU kernels, slower: %s", said.strip()[-300:])
         return False
-    for name in ("linear", "decode_step", "square", "causal"):
+    for name in ("linear", "widen", "decode_step", "square", "causal"):
         handler = jax.ffi.pycapsule(getattr(library, f"got_{name}"))
         jax.ffi.register_ffi_target(f"got_jax_{name}", handler, platform="cpu")
     return True
@@ -81,6 +81,12 @@ def linear(
     """x . w^T (times scale) of a float32 `x` and a float32, bfloat16 or int8 `w`, for few rows."""
     out = jax.ShapeDtypeStruct((*x.shape[:-1], w.shape[0]), np.float32)
     return jax.ffi.ffi_call("got_jax_linear", out)(x, w, *(() if scale is None else (scale,)))
+
+
+def widen(w: Float[Array, "N K"] | Int[Array, "N K"], scale: Float[Array, "N"] | None) -> Float[Array, "N K"]:
+    """bfloat16 or int8 weights in float32."""
+    more = () if scale is None else (scale,)
+    return jax.ffi.ffi_call("got_jax_widen", jax.ShapeDtypeStruct(w.shape, np.float32))(w, *more)
 
 
 def decode_step(

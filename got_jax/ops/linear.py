@@ -47,6 +47,8 @@ def product(x: Float[Array, "*B K"], w: Matrix) -> Float[Array, "*B N"]:
     rows = math.prod(x.shape[:-1])
     if rows <= FEW and w.values.dtype in (jnp.float32, jnp.bfloat16, jnp.int8) and kernels.native():
         return kernels.linear(x.astype(jnp.float32), w.values, w.scale)
+    if x.dtype == jnp.float32 and w.values.dtype in (jnp.bfloat16, jnp.int8) and kernels.native():
+        w = Matrix(kernels.widen(w.values, w.scale))
     y = jnp.einsum("...k,nk->...n", x, w.values.astype(x.dtype), preferred_element_type=jnp.float32)
     return y if w.scale is None else y * w.scale
 

@@ -1,0 +1,95 @@
+"""What the CPU kernels give over XLA: products of few rows in every form of weights, and the two attentions.
+
+python -m eval.products
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from got_jax.errors import GotError, require
+from got_jax.ops import attention, kernels
+from got_jax.ops.linear import matrix, product
+
+REPEATS = 5
+
+
+def seconds(function: Callable[..., Any], *arguments: Any) -> float:
+    """The median of a few runs of the jitted function."""
+    jitted = jax.jit(function)
+    jax.block_until_ready(jitted(*arguments))
+    taken = []
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        jax.block_until_ready(jitted(*arguments))
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
+
+
+def both(function: Callable[..., Any], *arguments: Any) -> tuple[float, float]:
+    """Seconds with the kernels and without."""
+    with_kernels = seconds(lambda *a: function(*a), *arguments)
+    os.environ[kernels.OFF] = "0"
+    try:
+        return with_kernels, seconds(lambda *a: function(*a), *arguments)
+    finally:
+        del os.environ[kernels.OFF]
+
+
+def random(*shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).standard_normal(shape, np.float32))
+
+
+def table() -> str:
+    """Markdown, a line a product."""
+    require(kernels.native(), "the kernels are not built here; install g++, and run on a CPU.")
+    lines = ["| work | kernel | plain JAX | |", "|---|---|---|---|"]
+    weights = random(24 * 1024, 1024)
+    for kind in ("float32", "bfloat16", "int8"):
+        kept = matrix(weights, kind)
+        for rows in (1, 4, 16, 64):
+            ours, plain = both(lambda x, w=kept: product(x, w), random(rows, 1024))
+            rate = lambda s: f"{weights.size / s / 1e9:.2f}"
+            name = f"{rows} rows x [24576, 1024] {kind}, 1e9 weights/s"
+            lines.append(f"| {name} | {rate(ours)} | {rate(plain)} | {plain / ours:.1f} x |")
+    head = 64
+    for side, squares in ((64, 1), (14, 25)):
+        tables = random(2 * side - 1, head), random(2 * side - 1, head)
+        attend = lambda qkv, h, w: attention.square_attention(qkv, h, w, query_block=256)
+        ours, plain = both(attend, random(squares, side**2, 3, 12, head), *tables)
+        lines.append(
+            f"| {squares} squares of {side} x {side}, 12 heads, s | {ours:.3f} | {plain:.3f} | {plain / ours:.1f} x |"
+        )
+    for length in (300, 2048):
+        qkv = [random(1, length, 16, head)] * 3
+        ours, plain = both(lambda q, k, v: attention.causal_attention(q, k, v, 512), *qkv)
+        lines.append(f"| a prompt of {length}, 16 heads, s | {ours:.4f} | {plain:.4f} | {plain / ours:.1f} x |")
+    for rows, slots in ((1, 1024), (16, 1024)):
+        token, cache = [random(rows, 16, head)] * 3, [random(rows, 16, slots, head).astype(jnp.bfloat16)] * 2
+        places = jnp.full(rows, slots - 1)
+        ours, plain = both(lambda q, k, v, p, *c: attention.decode_step(q, k, v, p, *c)[0], *token, places, *cache)
+        lines.append(f"| {rows} rows look at {slots} tokens, s | {ours:.5f} | {plain:.5f} | {plain / ours:.1f} x |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    jax.config.update("jax_platforms", "cpu")
+    try:
+        print(table())
+    except GotError as err:
+        print(f"eval: {err}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

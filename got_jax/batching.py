@@ -1,0 +1,177 @@
+"""Continuous batching: rows of a batch that are done make room for the next requests while the others go on.
+
+A fixed batch waits for its longest answer; here the device works on full batches until the requests run out.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from got_jax.config import GotConfig
+from got_jax.errors import GotError
+from got_jax.generate import DecodeConfig, Decoded, Rules, State, advance, begin, bucket, decoded, fits
+from got_jax.inference import Prepared, activations, encode
+
+CHUNK = 16  # tokens between two looks at which rows are done
+PICTURES = 16  # of several requests that are encoded together, but on a CPU, which gains nothing by it
+
+
+class Request(NamedTuple):
+    """A prompt, with one `<imgpad>` for each token of its pictures."""
+
+    prompt: Sequence[int]
+    pictures: UInt8[np.ndarray, "N H W 3"]
+
+
+def answers(
+    config: GotConfig,
+    params: Prepared,
+    requests: Iterable[Request],
+    image_pad: int,
+    stop_ids: Sequence[int],
+    decode: DecodeConfig,
+    rows: int = 8,
+) -> Iterator[tuple[int, Decoded | GotError]]:
+    """(number of the request, its answer) as they are done; a prompt that does not fit gives its error.
+
+    Each answer is what the request gets alone. Requests are taken from the iterator when rows are free for them.
+
+    Args:
+        rows: requests that are answered at once.
+    """
+    rules = Rules(decode.no_repeat_ngram_size, tuple(int(i) for i in stop_ids))
+    stream, waiting = enumerate(requests), deque[tuple[int, Request]]()
+    state: State | None = None
+    owner: list[int | None] = [None] * rows  # the request of each row
+    more = True
+    while True:
+        free = owner.count(None)
+        while more and len(waiting) < free:
+            number, request = next(stream, (-1, None))
+            more = request is not None
+            if request is not None:
+                try:
+                    fits(config, len(request.prompt))
+                except GotError as err:
+                    yield number, err
+                    continue
+                waiting.append((number, request))
+        # A prefill has a cost of its own: wait until a quarter of the batch is free, unless no more will come.
+        enough = free == rows or free >= max(1, rows // 4) or (not more and len(waiting) <= free)
+        if waiting and enough:
+            group = [waiting.popleft() for _ in range(min(free, len(waiting)))]
+            begun = _begin(config, rules, params, [r for _, r in group], image_pad, decode)
+            places = [row for row, number in enumerate(owner) if number is None][: len(group)]
+            for row, (number, _) in zip(places, group, strict=True):
+                owner[row] = number
+            state = _admit(state, begun, places, rows)
+        if state is None:
+            return
+        done = np.asarray(state.done)
+        ended = [row for row, number in enumerate(owner) if number is not None and done[row]]
+        for row, answer in zip(ended, decoded(state, ended) if ended else [], strict=True):
+            number = owner[row]
+            assert number is not None
+            owner[row] = None
+            yield number, answer
+        if all(number is None for number in owner):
+            if not waiting and not more:
+                return
+            continue
+        if not ended:
+            state = advance(config, rules, params, state, CHUNK)
+
+
+def _begin(
+    config: GotConfig,
+    rules: Rules,
+    params: Prepared,
+    requests: Sequence[Request],
+    image_pad: int,
+    decode: DecodeConfig,
+) -> State:
+    """Prefill of a group. Its rows and pictures are filled up to a power of two, so that few programs are compiled."""
+    context = config.decoder.context_tokens
+    rows = _power(len(requests))
+    lengths = np.ones(rows, np.int32)
+    lengths[: len(requests)] = [len(r.prompt) for r in requests]
+    padded = min(bucket(int(lengths.max())), context)
+    new = min(bucket(min(decode.max_new_tokens, context)), context - int(lengths[: len(requests)].min()))
+    tokens = np.zeros((rows, padded), np.int32)
+    for row, request in enumerate(requests):
+        tokens[row, : len(request.prompt)] = request.prompt
+    limit = np.minimum(decode.max_new_tokens, context - lengths).astype(np.int32)
+    limit[len(requests) :] = 0
+    counts = [len(r.pictures) for r in requests]
+    side = config.encoder.image_px
+    images = np.concatenate([np.zeros((0, side, side, 3), np.uint8), *(r.pictures for r in requests)])
+    features = _encoded(config, params, images)
+    image_rows = np.full(len(features), rows, np.int32)
+    image_rows[: sum(counts)] = np.repeat(np.arange(len(requests)), counts)
+    return begin(config, rules, new, params, tokens, tokens == image_pad, lengths, limit, features, image_rows)
+
+
+def _encoded(config: GotConfig, params: Prepared, images: UInt8[np.ndarray, "N H W 3"]) -> Float[Array, "M T D"]:
+    """Tokens of the pictures, with zeros up to a power of two; encoded so many at a time as the device likes."""
+    most = 1 if jax.default_backend() == "cpu" else PICTURES
+    shape = config.encoder.image_tokens, config.decoder.width
+    parts = []
+    for start in range(0, len(images), most):
+        some = images[start : start + most]
+        fill = np.zeros((_power(len(some)) - len(some), *some.shape[1:]), np.uint8)
+        parts.append(_encode(config, params, np.concatenate([some, fill]))[: len(some)])
+    missing = _power(len(images)) - len(images)
+    return jnp.concatenate([*parts, jnp.zeros((missing, *shape), activations(config))])
+
+
+_encode = jax.jit(encode, static_argnums=0)
+
+
+def _power(count: int) -> int:
+    return 0 if count == 0 else 1 << (count - 1).bit_length()
+
+
+def _admit(state: State | None, begun: State, places: Sequence[int], rows: int) -> State:
+    """The state with the begun rows in the given places; it grows when they need more slots than it has."""
+    slots = begun.history.shape[1]
+    state = state or _empty(begun, rows)
+    if state.history.shape[1] < slots:
+        state = _widened(state, slots)
+    elif state.history.shape[1] > slots:
+        begun = _widened(begun, state.history.shape[1])
+    index = np.full(len(begun.done), rows, np.int32)
+    index[: len(places)] = places
+    return _insert(state, begun, index)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _empty(like: State, rows: int) -> State:
+    """A state of rows that are all done."""
+    made = jax.tree.map(lambda a: jnp.zeros((rows, *a.shape[1:]), a.dtype), like)
+    return made._replace(lengths=made.lengths + 1, done=~made.done)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _widened(state: State, slots: int) -> State:
+    """The same rows with more slots."""
+    more = slots - state.history.shape[1]
+    pad = lambda a, axis: jnp.pad(a, [(0, more if n == axis else 0) for n in range(a.ndim)])
+    return state._replace(
+        cache=jax.tree.map(lambda a: pad(a, 2), state.cache),
+        history=pad(state.history, 1),
+        logprobs=pad(state.logprobs, 1),
+    )
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _insert(state: State, begun: State, index: Int[Array, "R"]) -> State:
+    """Row r of `begun` takes the place of row index[r]; an index past the end: nowhere."""
+    return jax.tree.map(lambda old, new: old.at[index].set(new, mode="drop"), state, begun)

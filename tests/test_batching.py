@@ -1,0 +1,92 @@
+"""Continuous batching: every request gets what it gets alone, whatever shares its batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from got_jax import batching, inference
+from got_jax import generate as generate_module
+from got_jax.batching import Request, answers
+from got_jax.errors import GotError
+from got_jax.generate import DecodeConfig, generate
+
+PAD, STOPS = 511, (1, 2)
+
+
+def requests(counts: list[int], side: int = 96) -> list[Request]:
+    """Prompts of unequal lengths with so many pictures each."""
+    rng = np.random.default_rng(0)
+    return [
+        Request(
+            [5 + n, *[PAD] * (9 * count), *rng.integers(10, 200, 2 + 7 * n).tolist()],
+            rng.integers(0, 255, (count, side, side, 3), np.uint8),
+        )
+        for n, count in enumerate(counts)
+    ]
+
+
+@pytest.fixture(scope="module")
+def laid(tiny, tiny_params):
+    return inference.prepare(tiny, tiny_params)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_answers_are_those_that_requests_get_alone(tiny, laid, monkeypatch, rows):
+    monkeypatch.setattr(batching, "CHUNK", 3)
+    asked = requests([1, 2, 1, 0, 3, 1, 1])
+    decode = DecodeConfig(14, 3)
+    got = dict(answers(tiny, laid, iter(asked), PAD, STOPS, decode, rows))
+    assert sorted(got) == list(range(len(asked)))
+    for number, request in enumerate(asked):
+        places = np.zeros(len(request.pictures), np.int32)
+        [alone] = generate(tiny, laid, [request.prompt], request.pictures, places, PAD, STOPS, decode)
+        answer = got[number]
+        assert not isinstance(answer, GotError)
+        assert answer.tokens == alone.tokens
+        assert answer.stopped == alone.stopped
+        np.testing.assert_allclose(answer.logprobs, alone.logprobs, atol=1e-4)
+
+
+def test_rows_that_end_early_make_room(tiny, laid, monkeypatch):
+    """With a stop mark that some rows meet at once, later requests begin while the first still runs."""
+    monkeypatch.setattr(batching, "CHUNK", 2)
+    asked = requests([1] * 6)
+    decode = DecodeConfig(40, 0)
+    free = {n: a for n, a in answers(tiny, laid, iter(asked), PAD, (-1,), decode, 6) if not isinstance(a, GotError)}
+    long, early = next((a, b) for a in free for b in free if free[b].tokens[5] not in free[a].tokens)
+    stops = (free[early].tokens[5],)
+    order = [n for n, _ in answers(tiny, laid, [asked[long], *[asked[early]] * 4], PAD, stops, decode, 2)]
+    assert order == [1, 2, 3, 4, 0]
+
+
+def test_a_prompt_that_does_not_fit_fails_alone(tiny, laid):
+    good, *_ = requests([1])
+    bad = Request([7] * tiny.decoder.context_tokens, np.zeros((0, 96, 96, 3), np.uint8))
+    got = dict(answers(tiny, laid, iter([good, bad, good]), PAD, STOPS, DecodeConfig(5, 0), 2))
+    assert isinstance(got[1], GotError)
+    assert got[0] == got[2]
+
+
+def test_nothing_asked_is_nothing_answered(tiny, laid):
+    assert list(answers(tiny, laid, iter(()), PAD, STOPS, DecodeConfig(5, 0), 2)) == []
+
+
+def test_programs_are_compiled_once_over_a_mixed_workload(tiny, laid):
+    """Sizes are bucketed, so work of sizes that were met before compiles nothing."""
+    made = requests([1, 1, 2, 1, 1, 1])
+    programs = (generate_module.begin, generate_module.advance, batching._encode, batching._insert, batching._widened)
+    compiled = lambda: [program._cache_size() for program in programs]  # type: ignore[attr-defined]
+
+    def work(seed: int) -> None:
+        asked = [made[n] for n in np.random.default_rng(seed).permutation(6)]
+        list(answers(tiny, laid, iter(asked), PAD, STOPS, DecodeConfig(12, 0), 4))
+
+    first = compiled()
+    for seed in range(4):
+        work(seed)
+    before = compiled()
+    for seed in range(4):
+        work(seed)
+    assert compiled() == before
+    assert sum(before) - sum(first) <= 25

@@ -18,7 +18,7 @@ import numpy as np
 
 from got_jax.errors import GotError, require
 from got_jax.ops import attention, kernels
-from got_jax.ops.linear import matrix, product
+from got_jax.ops.linear import linear, matrix
 
 REPEATS = 5
 
@@ -57,7 +57,7 @@ def table() -> str:
     for kind in ("float32", "bfloat16", "int8"):
         kept = matrix(weights, kind)
         for rows in (1, 4, 16, 64):
-            ours, plain = both(lambda x, w=kept: product(x, w), random(rows, 1024))
+            ours, plain = both(lambda x, w=kept: linear(x, w), random(rows, 1024))
             rate = lambda s: f"{weights.size / s / 1e9:.2f}"
             name = f"{rows} rows x [24576, 1024] {kind}, 1e9 weights/s"
             lines.append(f"| {name} | {rate(ours)} | {rate(plain)} | {plain / ours:.1f} x |")

@@ -160,8 +160,10 @@ def _choose(
     logits = scores(config, params, hidden)
     if rules.ngram:
         logits = jnp.where(repeats(state.history, state.lengths, rules.ngram, logits.shape[-1]), -jnp.inf, logits)
-    token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    logprob = logits[every, token] - jax.nn.logsumexp(logits, axis=-1)
+    top = logits.max(-1, keepdims=True)  # the first of the largest; argmax is slow on CPU
+    places = jnp.where(logits == top, jnp.arange(logits.shape[-1], dtype=jnp.int32), logits.shape[-1] - 1)
+    token = places.min(-1)
+    logprob = -jnp.log(jnp.exp(logits - top).sum(-1))
     live = ~state.done
     place = jnp.where(live, state.lengths, state.history.shape[1])
     stopped = live & jnp.isin(token, jnp.array(rules.stop_ids))

@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from got_jax.config import DecoderConfig, EncoderConfig, GotConfig
+from got_jax.config import DecoderConfig, GotConfig
 from got_jax.errors import require
 from got_jax.models.got import normalise_pixels, place_images
 from got_jax.models.vitdet import cut_patches, merge_windows, partition_windows
-from got_jax.ops.attention import causal_attention, decode_step, square_attention
-from got_jax.ops.conv import conv3x3
-from got_jax.ops.linear import Matrix, linear, matrix, product, rows_of
+from got_jax.ops import kernels
+from got_jax.ops.attention import causal_attention, decode_step, rotated, square_attention
+from got_jax.ops.conv import views3x3
+from got_jax.ops.linear import Matrix, linear, matrix, rms_norm, rows_of
 from got_jax.weights.lazy import lazy
 
 ROW_BLOCK = 512  # rows of the encoder's MLP at once on CPU: what is between its products stays in the cache
@@ -54,11 +55,13 @@ def prepare(config: GotConfig, params: dict, weights: str = "") -> Prepared:
         GotError: for another kind of weights, or OPT's decoder, which no released model reads with.
     """
     require(config.decoder.kind == "qwen2", "only models with a Qwen2 decoder can be prepared; train this one further.")
-    weights, wide = weights or config.dtype, activations(config)
+    weights, wide = weights or config.dtype, _kept(config)
     e, d = params["encoder"], params["decoder"]
     read = lambda leaf: jnp.asarray(lazy(leaf).read())
     turned = lambda kernel, kind: jax.jit(lambda k: matrix(k.T, kind))(kernel)
     plain = lambda tree: jax.tree.map(lambda leaf: read(leaf).astype(jnp.float32), tree)
+
+    convolution = lambda kernel: {"w": turned(read(kernel).reshape(-1, kernel.shape[-1]), wide)}
 
     def dense(tree: dict, kind: str) -> dict:
         """{kernel, bias?} -> {w, bias?}"""
@@ -72,7 +75,7 @@ def prepare(config: GotConfig, params: dict, weights: str = "") -> Prepared:
         blocks.append(jax.tree.map(lambda leaf, g=group: leaf[g], groups["global"]))
     del groups, read_all
     encoder = {
-        "patch_embed": dense(e["patch_embed"], str(wide)),
+        "patch_embed": dense(e["patch_embed"], wide),
         "pos_embed": plain(e["pos_embed"]),
         "blocks": [
             {
@@ -80,14 +83,14 @@ def prepare(config: GotConfig, params: dict, weights: str = "") -> Prepared:
                 "norm2": plain(b["norm2"]),
                 "rel_h": plain(b["attn"]["rel_pos_h"]),
                 "rel_w": plain(b["attn"]["rel_pos_w"]),
-                **{name: dense(b["attn"][name], str(wide)) for name in ("qkv", "proj")},
-                **{name: dense(b[name], str(wide)) for name in ("lin1", "lin2")},
+                **{name: dense(b["attn"][name], wide) for name in ("qkv", "proj")},
+                **{name: dense(b[name], wide) for name in ("lin1", "lin2")},
             }
             for b in blocks
         ],
         "neck": {
-            "conv1": dense(e["neck"]["conv1"], str(wide)),
-            "conv2": read(e["neck"]["conv2"]).astype(wide),
+            "conv1": dense(e["neck"]["conv1"], wide),
+            "conv2": convolution(e["neck"]["conv2"]),
             "norm1": plain(e["neck"]["norm1"]),
             "norm2": plain(e["neck"]["norm2"]),
         },
@@ -95,9 +98,9 @@ def prepare(config: GotConfig, params: dict, weights: str = "") -> Prepared:
     del blocks
     c = params["connector"]
     connector = {
-        "conv1": read(c["conv1"]).astype(wide),
-        "conv2": read(c["conv2"]).astype(wide),
-        "linear": dense(c["linear"], str(wide)),
+        "conv1": convolution(c["conv1"]),
+        "conv2": convolution(c["conv2"]),
+        "linear": dense(c["linear"], wide),
     }
     decoder = {
         "embedding": jax.jit(lambda table: matrix(table, weights))(read(d["embedding"])),
@@ -132,9 +135,17 @@ def _decoder_layers(
 
 
 def activations(config: GotConfig) -> jnp.dtype:
-    """What is computed in here: the config's dtype, but float32 on a CPU without bfloat16 products."""
-    slow = jax.default_backend() == "cpu" and not _has_amx()
+    """What lies between products here: the config's dtype, but float32 on a CPU, unless XLA multiplies bfloat16 well.
+
+    The CPU kernels take float32 and round it themselves where the processor multiplies bfloat16 faster.
+    """
+    slow = jax.default_backend() == "cpu" and (kernels.native() or not _has_amx())
     return jnp.dtype(jnp.float32 if slow else config.dtype)
+
+
+def _kept(config: GotConfig) -> str:
+    """How the encoder's matrices are kept."""
+    return "bfloat16" if config.dtype == "bfloat16" and kernels.tiles() else str(activations(config))
 
 
 @functools.cache
@@ -159,19 +170,22 @@ def _encode(config: GotConfig, params: Prepared, images: Array) -> Array:
     x = linear(x, **p["patch_embed"])
     x = x + p["pos_embed"].astype(x.dtype)
     for number, block in enumerate(p["blocks"]):
-        x = _encoder_block(c, block, x, 0 if (number + 1) % c.global_every == 0 else c.window)
+        x = _encoder_block(config, block, x, 0 if (number + 1) % c.global_every == 0 else c.window)
     neck = p["neck"]
     x = _layer_norm(linear(x, **neck["conv1"]), neck["norm1"], c.eps)
-    x = _layer_norm(conv3x3(x, neck["conv2"]), neck["norm2"], c.eps)
-    x = conv3x3(conv3x3(x, params.connector["conv1"], stride=2), params.connector["conv2"], stride=2)
+    x = _layer_norm(linear(views3x3(x), **neck["conv2"]), neck["norm2"], c.eps)
+    for name in ("conv1", "conv2"):
+        x = linear(views3x3(x, stride=2), **params.connector[name])
     return linear(x.reshape(x.shape[0], -1, x.shape[-1]), **params.connector["linear"])
 
 
-def _encoder_block(c: EncoderConfig, p: dict, x: Float[Array, "N H W D"], window: int) -> Float[Array, "N H W D"]:
+def _encoder_block(config: GotConfig, p: dict, x: Float[Array, "N H W D"], window: int) -> Float[Array, "N H W D"]:
+    c, rounded = config.encoder, config.dtype == "bfloat16"
     y = _layer_norm(x, p["norm1"], c.eps)
     y = partition_windows(y, window) if window else y.reshape(len(y), -1, c.width)
     qkv = linear(y, **p["qkv"]).reshape(*y.shape[:2], 3, c.heads, c.head_width)
-    y = linear(square_attention(qkv, p["rel_h"], p["rel_w"], c.query_block).reshape(y.shape), **p["proj"])
+    attended = square_attention(qkv, p["rel_h"], p["rel_w"], c.query_block, rounded)
+    y = linear(attended.reshape(y.shape), **p["proj"])
     x = x + (merge_windows(y, window, c.grid) if window else y.reshape(x.shape))
 
     def mlp(x: Array) -> Array:
@@ -191,38 +205,35 @@ def _layer_norm(x: Array, p: dict, eps: float) -> Array:
     return (y * p["scale"] + p["bias"]).astype(x.dtype)
 
 
-def _rms_norm(x: Array, scale: Array, eps: float) -> Array:
-    y = x.astype(jnp.float32)
-    return (y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + eps) * scale).astype(x.dtype)
+class Heads(NamedTuple):
+    """Queries, keys and values of every token, and the angles of its position; not rotated or scaled yet."""
+
+    all: Float[Array, "B L K+2*G C"]
+    cosines: Float[Array, "B L C/2"]
+    sines: Float[Array, "B L C/2"]
 
 
-Attend = Callable[[Array, Array, Array, Any], tuple[Array, LayerCache]]
+Attend = Callable[[Heads, Any], tuple[Array, LayerCache]]
 
 
 def _decoder(
     config: GotConfig, params: Prepared, x: Array, positions: Array, caches: list[Any], attend: Attend
 ) -> tuple[Array, list[LayerCache]]:
-    """Blocks over [B, L, D]; `attend` is given heads [B, L, K, C] and what it needs of a layer's cache."""
+    """Blocks over [B, L, D]; `attend` is given the heads and what it needs of a layer's cache."""
     c = config.decoder
     half = c.head_width // 2
-    angles = positions[..., None, None] * (c.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half))
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-
-    def turn(x: Array) -> Array:
-        a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
-        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-
+    angles = positions[..., None] * (c.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half))
+    cosines, sines = jnp.cos(angles), jnp.sin(angles)
     out = []
     for p, cache in zip(params.decoder["layers"], caches, strict=True):
-        qkv = linear(_rms_norm(x, p["norm1"], c.eps), p["qkv"], p["qkv_bias"])
-        qkv = qkv.reshape(*x.shape[:2], c.heads + 2 * c.kv_heads, c.head_width)
-        q, k, v = jnp.split(qkv, [c.heads, c.heads + c.kv_heads], axis=2)
-        y, cache = attend((turn(q) * c.head_width**-0.5).astype(x.dtype), turn(k).astype(x.dtype), v, cache)
+        heads = linear(x, p["qkv"], p["qkv_bias"], norm=p["norm1"], eps=c.eps)
+        heads = heads.reshape(*x.shape[:2], c.heads + 2 * c.kv_heads, c.head_width)
+        y, cache = attend(Heads(heads, cosines, sines), cache)
         out.append(cache)
-        x = x + linear(y.reshape(x.shape), p["o"])
-        gate, up = jnp.split(linear(_rms_norm(x, p["norm2"], c.eps), p["gate_up"]), 2, axis=-1)
-        x = x + linear(jax.nn.silu(gate) * up, p["down"])
-    return _rms_norm(x, params.decoder["norm"], c.eps), out
+        x = linear(y.reshape(x.shape), p["o"], plus=x)
+        gate_up = linear(x, p["gate_up"], norm=p["norm2"], eps=c.eps)
+        x = linear(gate_up, p["down"], gated=True, plus=x)
+    return rms_norm(x, params.decoder["norm"], c.eps), out
 
 
 def prefill(
@@ -250,16 +261,20 @@ def prefill_embedded(
     config: GotConfig, params: Prepared, x: Float[Array, "B L D"], slots: int
 ) -> tuple[list[LayerCache], Float[Array, "B L D"]]:
     """The same from embeddings."""
+    c, rounded = config.decoder, config.dtype == "bfloat16"
     rows, length = x.shape[:2]
 
-    def attend(q: Array, k: Array, v: Array, _: None) -> tuple[Array, LayerCache]:
+    def attend(heads: Heads, _: None) -> tuple[Array, LayerCache]:
+        q, k, v = jnp.split(heads.all, [c.heads, c.heads + c.kv_heads], axis=2)
+        turn = lambda x: rotated(x, heads.cosines[:, :, None], heads.sines[:, :, None])
+        q, k = (turn(q) * c.head_width**-0.5).astype(x.dtype), turn(k).astype(x.dtype)
         keep = lambda y: jnp.pad(
             y.swapaxes(1, 2).astype(config.dtype), ((0, 0), (0, 0), (0, slots - length), (0, 0))
         )  # fmt: skip
-        return causal_attention(q, k, v, config.decoder.query_block), LayerCache(keep(k), keep(v))
+        return causal_attention(q, k, v, c.query_block, rounded), LayerCache(keep(k), keep(v))
 
     positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
-    hidden, caches = _decoder(config, params, x, positions, [None] * config.decoder.depth, attend)
+    hidden, caches = _decoder(config, params, x, positions, [None] * c.depth, attend)
     return caches, hidden
 
 
@@ -273,8 +288,8 @@ def step(
     """Feeds one token a row at `positions`: final hidden states, and the caches with it."""
     x = rows_of(params.decoder["embedding"], tokens[:, None], activations(config))
 
-    def attend(q: Array, k: Array, v: Array, cache: LayerCache) -> tuple[Array, LayerCache]:
-        y, keys, values = decode_step(q[:, 0], k[:, 0], v[:, 0], positions, *cache)
+    def attend(heads: Heads, cache: LayerCache) -> tuple[Array, LayerCache]:
+        y, keys, values = decode_step(*(a[:, 0] for a in heads), positions, *cache)
         return y, LayerCache(keys, values)
 
     hidden, caches = _decoder(config, params, x, positions[:, None], caches, attend)
@@ -283,4 +298,4 @@ def step(
 
 def logits(params: Prepared, hidden: Float[Array, "B D"]) -> Float[Array, "B V"]:
     """Scores of every vocabulary entry, float32."""
-    return product(hidden, params.decoder["embedding"])
+    return linear(hidden, params.decoder["embedding"], dtype=jnp.float32)

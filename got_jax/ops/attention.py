@@ -89,49 +89,69 @@ def square_attention(
     table_h: Float[Array, "2*side-1 C"],
     table_w: Float[Array, "2*side-1 C"],
     query_block: int = 0,
+    rounded: bool = False,
 ) -> Float[Array, "B P K C"]:
-    """Self-attention of squares of cells with decomposed relative positions, for inference (no gradient on CPU)."""
+    """Self-attention of squares of cells with decomposed relative positions, for inference (no gradient on CPU).
+
+    Args:
+        rounded: float32 factors may be rounded to bfloat16 where the processor has units for that.
+    """
     if qkv.dtype == jnp.float32 and kernels.native():
-        return kernels.square(qkv, table_h.astype(jnp.float32), table_w.astype(jnp.float32))
+        return kernels.square(qkv, table_h.astype(jnp.float32), table_w.astype(jnp.float32), rounded)
     q, k, v = jnp.moveaxis(qkv, 2, 0)
     q, k = relative_position_channels(q, k, table_h, table_w)
     return attention(q, k, v, query_block=query_block)
 
 
 def causal_attention(
-    q: Float[Array, "B L K C"], k: Float[Array, "B L G C"], v: Float[Array, "B L G C"], query_block: int = 0
+    q: Float[Array, "B L K C"],
+    k: Float[Array, "B L G C"],
+    v: Float[Array, "B L G C"],
+    query_block: int = 0,
+    rounded: bool = False,
 ) -> Float[Array, "B L K C"]:
     """Attention of a whole prompt to itself, each token up to its own place, for inference; `q` is scaled."""
     if q.dtype == jnp.float32 and kernels.native():
-        return kernels.causal(q, k, v)
+        return kernels.causal(q, k, v, rounded)
     places = jnp.arange(q.shape[1])
     mask = jnp.broadcast_to(places[:, None] >= places, (q.shape[0], len(places), len(places)))
     return attention(q, k, v, mask, query_block)
 
 
+def rotated(x: Float[Array, "*B C"], cosines: Float[Array, "*B C/2"], sines: Float[Array, "*B C/2"]) -> Array:
+    """Heads turned by the angles of their positions (rotary embedding, pairs (c, c + C/2)), in float32."""
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cosines - b * sines, b * cosines + a * sines], axis=-1)
+
+
 def decode_step(
-    q: Float[Array, "B K C"],
-    k: Float[Array, "B G C"],
-    v: Float[Array, "B G C"],
+    heads: Float[Array, "B K+2*G C"],
+    cosines: Float[Array, "B C/2"],
+    sines: Float[Array, "B C/2"],
     positions: Int[Array, "B"],
     keys: Float[Array, "B G S C"],
     values: Float[Array, "B G S C"],
 ) -> tuple[Float[Array, "B K C"], Float[Array, "B G S C"], Float[Array, "B G S C"]]:
-    """One token a row: key and value go into slot positions[b], the (scaled) queries look at slots 0 .. positions[b].
+    """One token a row: its rotated key and its value go into slot positions[b], its queries look at 0 .. positions[b].
+
+    Args:
+        heads: queries, keys and values of the token, not rotated or scaled yet.
+        cosines, sines: of the angles of its position.
 
     Returns the heads' outputs and the caches as written.
     """
     if keys.dtype in (jnp.float32, jnp.bfloat16) and kernels.native():
-        full = jnp.float32
-        out, keys, values = kernels.decode_step(q.astype(full), k.astype(full), v.astype(full), positions, keys, values)
-        return out.astype(q.dtype), keys, values
-    rows = jnp.arange(len(positions))
-    keys = keys.at[rows, :, positions].set(k.astype(keys.dtype), mode="drop", unique_indices=True)
-    values = values.at[rows, :, positions].set(v.astype(values.dtype), mode="drop", unique_indices=True)
+        out, keys, values = kernels.decode_step(heads.astype(jnp.float32), cosines, sines, positions, keys, values)
+        return out.astype(heads.dtype), keys, values
     b, groups, slots, width = keys.shape
-    grouped = q.reshape(b, groups, -1, width).astype(keys.dtype)
+    q, k, v = jnp.split(heads, [heads.shape[1] - 2 * groups, heads.shape[1] - groups], axis=1)
+    turn = lambda x: rotated(x, cosines[:, None], sines[:, None])
+    rows = jnp.arange(b)
+    keys = keys.at[rows, :, positions].set(turn(k).astype(keys.dtype), mode="drop", unique_indices=True)
+    values = values.at[rows, :, positions].set(v.astype(values.dtype), mode="drop", unique_indices=True)
+    grouped = (turn(q) * width**-0.5).reshape(b, groups, -1, width).astype(keys.dtype)
     scores = jnp.einsum("bgrc,bgsc->bgrs", grouped, keys, preferred_element_type=jnp.float32)
     scores = jnp.where((jnp.arange(slots) <= positions[:, None])[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     out = jnp.einsum("bgrs,bgsc->bgrc", weights, values, preferred_element_type=jnp.float32)
-    return out.reshape(q.shape).astype(q.dtype), keys, values
+    return out.reshape(q.shape).astype(heads.dtype), keys, values

@@ -1,10 +1,13 @@
 // The products that XLA's CPU back end is slow at, as XLA FFI calls (see kernels.py, which compiles this file):
-//   linear        few rows times a matrix that is kept in float32, bfloat16 or int8: each weight is read once
+//   linear        few rows times a matrix that is kept in float32, bfloat16 or int8: each weight is read once; with
+//                 the norm or the gate before it, and the residual sum after it
+//   rows          rows of such a matrix
 //   widen         such a matrix in float32, for many rows
 //   decode_step   one query a row against the KV cache, which is written in place
 //   square        self-attention of a square of cells with decomposed relative positions, without a score matrix
 //   causal        self-attention of a prompt, likewise
-// All arithmetic is float32. Vectors are the compiler's, of the width of the machine that compiles.
+// Sums are float32, and so are the factors, but on a processor with matrix units (Intel's AMX), which multiply what is
+// kept in bfloat16 or int8 as bfloat16. Vectors are the compiler's, of the width of the machine that compiles.
 
 #include <algorithm>
 #include <atomic>
@@ -15,10 +18,17 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#endif
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#define GOT_TILES 1
 #endif
 
 #include "xla/ffi/api/ffi.h"
@@ -66,9 +76,13 @@ inline Vec load(const float* p) {
   return v;
 }
 inline Vec load(const Bf16* p) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
+#else
   HalfVec h;
   std::memcpy(&h, p, sizeof(h));
   return bits<Vec>(__builtin_convertvector(h, IntVec) << 16);
+#endif
 }
 inline Vec load(const int8_t* p) {
 #if defined(__AVX512F__)
@@ -82,6 +96,9 @@ inline Vec load(const int8_t* p) {
 #endif
 }
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof(v)); }
+#if defined(GOT_TILES)
+inline void store(Bf16* p, Vec v) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh((__m512)v)); }
+#endif
 inline Vec all(float x) { return x - Vec{}; }
 inline float sum(Vec v) {
   typedef float Four __attribute__((vector_size(16)));
@@ -89,6 +106,18 @@ inline float sum(Vec v) {
   std::memcpy(parts, &v, sizeof(v));
   for (int i = 1; i < kLanes / 4; ++i) parts[0] += parts[i];
   return (parts[0][0] + parts[0][1]) + (parts[0][2] + parts[0][3]);
+}
+// The sums of neighbours, of a's and then of b's.
+template <size_t... I>
+inline Vec pair_sums(Vec a, Vec b, std::index_sequence<I...>) {
+  return __builtin_shufflevector(a, b, 2 * I...) + __builtin_shufflevector(a, b, (2 * I + 1)...);
+}
+// The sum of each of kLanes vectors.
+inline Vec sums_of(Vec* v) {
+  for (int count = kLanes; count > 1; count /= 2) {
+    for (int i = 0; i < count / 2; ++i) v[i] = pair_sums(v[2 * i], v[2 * i + 1], std::make_index_sequence<kLanes>());
+  }
+  return v[0];
 }
 inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 
@@ -143,11 +172,223 @@ void spread(ffi::ThreadPool& pool, int64_t count, const Task& task) {
   shared->finished.wait(lock, [&] { return shared->done == count; });
 }
 
+// What is done to a product: times scale[out], plus bias[out], plus plus[rows, out]; null: nothing.
+struct After {
+  const float *scale, *bias, *plus;
+  After at(int64_t place, int64_t column) const {
+    return {scale ? scale + column : nullptr, bias ? bias + column : nullptr, plus ? plus + place : nullptr};
+  }
+};
+
+// ----------------------------------------------------------------------------------------------------------- tiles
+
+inline int64_t whole(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+
+// 16 x 32 numbers of a first factor, or 32 x 16 of a second one, whose columns' numbers lie in pairs.
+struct alignas(64) Tile {
+  Bf16 at[512];
+};
+using Tiles = std::unique_ptr<Tile[]>;
+inline Tiles tiles_of(int64_t count) { return Tiles(new Tile[std::max<int64_t>(count, 1)]); }
+
+#if defined(GOT_TILES)
+// Has this machine matrix units? Linux lets a process use them once it has asked.
+bool has_tiles() {
+  static const bool granted = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
+  return granted;
+}
+
+// The compiler does not know that a tile's load reads memory: what was stored before must lie there.
+inline void settle() { asm volatile("" ::: "memory"); }
+
+// While one lives, this thread's eight tile registers have 16 rows of 64 bytes.
+struct Tiling {
+  Tiling() {
+    alignas(64) uint8_t settings[64] = {1};
+    for (int i = 0; i < 8; ++i) {
+      settings[16 + 2 * i] = 64;
+      settings[48 + i] = 16;
+    }
+    settle();
+    _tile_loadconfig(settings);
+  }
+  ~Tiling() { _tile_release(); }
+};
+
+inline __mmask16 first_lanes(int64_t count) {
+  return count >= 16 ? 0xffff : count <= 0 ? 0 : __mmask16((1u << count) - 1);
+}
+// Up to 32 numbers as bfloat16; zeros after them.
+inline __m512i halves(const float* from, int64_t count) {
+  const __m512 low = _mm512_maskz_loadu_ps(first_lanes(count), from);
+  const __m512 high = _mm512_maskz_loadu_ps(first_lanes(count - 16), from + 16);
+  return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+inline __m512i halves(const Bf16* from, int64_t count) {
+  const __mmask32 mask = count >= 32 ? 0xffffffff : (1u << count) - 1;
+  return _mm512_maskz_loadu_epi16(mask, from);
+}
+inline __m512i halves(const int8_t* from, int64_t count) {
+  __m128i low, high;
+  if (count >= 32) {
+    low = _mm_loadu_si128((const __m128i*)from);
+    high = _mm_loadu_si128((const __m128i*)(from + 16));
+  } else {
+    low = _mm_maskz_loadu_epi8(first_lanes(count), from);
+    high = _mm_maskz_loadu_epi8(first_lanes(count - 16), from + 16);
+  }
+  const __m512 left = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(low));
+  return (__m512i)_mm512_cvtne2ps_pbh(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(high)), left);
+}
+
+// A square of 16 x 16 words, transposed.
+inline void transpose(__m512i r[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) {  // now in quarters: r[i + 4 k] holds rows 4 k .. of columns i, i + 4, i + 8, i + 12
+    const __m512i even = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88), odd = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+    const __m512i evens = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+    const __m512i odds = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+    t[i] = _mm512_shuffle_i32x4(even, evens, 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(odd, odds, 0x88);
+    t[i + 8] = _mm512_shuffle_i32x4(even, evens, 0xdd);
+    t[i + 12] = _mm512_shuffle_i32x4(odd, odds, 0xdd);
+  }
+  for (int i = 0; i < 16; ++i) r[i] = t[i];
+}
+
+// Up to 16 rows of up to 32 numbers as columns of a second factor.
+template <typename From>
+inline void columns_tile(const From* from, int64_t stride, int64_t rows, int64_t count, Tile* to) {
+  __m512i r[16];
+  for (int i = 0; i < 16; ++i) r[i] = i < rows ? halves(from + i * stride, count) : _mm512_setzero_si512();
+  transpose(r);
+  for (int i = 0; i < 16; ++i) _mm512_store_si512(to->at + 32 * i, r[i]);
+}
+
+// Up to 16 rows of up to 32 numbers of a first factor.
+template <typename From>
+inline void rows_tile(const From* from, int64_t stride, int64_t rows, int64_t count, Tile* to) {
+  for (int i = 0; i < 16; ++i) {
+    _mm512_store_si512(to->at + 32 * i, i < rows ? halves(from + i * stride, count) : _mm512_setzero_si512());
+  }
+}
+
+// Rows .. Rows x Columns products of tiles, summed over `steps`. Each factor's tiles lie side by side along the sum;
+// `a_next` and `b_next` tiles further begin the second row and the second column. `a_stride`: bytes of a tile's row.
+template <int Rows, int Columns>
+inline void tile_sums(const Bf16* a, int64_t a_step, int64_t a_next, int64_t a_stride, const Tile* b, int64_t b_next,
+                      int64_t steps) {
+  settle();
+  for (int64_t k = 0; k < steps; ++k, a += a_step, ++b) {
+    _tile_loadd(4, a, a_stride);
+    _tile_loadd(6, b->at, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (Columns > 1) {
+      _tile_loadd(7, b[b_next].at, 64);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    if constexpr (Rows > 1) {
+      _tile_loadd(5, a + a_next, a_stride);
+      _tile_dpbf16ps(2, 5, 6);
+      if constexpr (Columns > 1) _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+}
+
+// y[rows, out] = x . w^T and what comes after, as tiles of w times tiles of x: the weights stay as they lie.
+template <typename W>
+void linear_tiles(ffi::ThreadPool& pool, const float* x, const W* w, const After& after, float* y, int64_t rows,
+                  int64_t in, int64_t out) {
+  const int64_t steps = whole(in, 32) / 32, row_tiles = whole(rows, 16) / 16;
+  Tiles packed = tiles_of(row_tiles * steps);
+  spread(pool, row_tiles, [&](int64_t m) {
+    const float* from = x + m * 16 * in;
+    for (int64_t k = 0; k < steps; ++k) {
+      columns_tile(from + 32 * k, in, rows - 16 * m, in - 32 * k, &packed[m * steps + k]);
+    }
+  });
+  const int64_t high = std::max<int64_t>(2, (1 << 20) / int64_t(sizeof(Tile)) / steps / 2 * 2);  // stays in the L2 cache
+  const int64_t wide = whole(std::min<int64_t>(512, out / (4 * pool.num_threads())) + 1, 32);
+  const int64_t blocks = (row_tiles + high - 1) / high, strips = (out + wide - 1) / wide;
+  const bool as_it_lies = std::is_same_v<W, Bf16> && row_tiles <= 4 && in % 32 == 0;
+  spread(pool, blocks * strips, [&](int64_t task) {
+    Tiling tiling;
+    Tiles panel = as_it_lies ? nullptr : tiles_of(2 * steps);
+    alignas(64) float sums[4][256];
+    const int64_t m_end = std::min(row_tiles, (task / strips + 1) * high);
+    const int64_t n_end = std::min(out, (task % strips + 1) * wide);
+    for (int64_t n = task % strips * wide; n < n_end; n += 32) {
+      const bool in_place = as_it_lies && n + 32 <= out;
+      if (!in_place) {
+        if (!panel) panel = tiles_of(2 * steps);
+        for (int64_t part = 0; part < 2; ++part) {
+          for (int64_t k = 0; k < steps; ++k) {
+            const int64_t first = n + 16 * part;
+            rows_tile(w + first * in + 32 * k, in, out - first, in - 32 * k, &panel[part * steps + k]);
+          }
+        }
+      }
+      const Bf16* a = in_place ? (const Bf16*)(w + n * in) : panel[0].at;
+      const int64_t a_step = in_place ? 32 : 512, a_next = in_place ? 16 * in : 512 * steps;
+      const int64_t a_stride = in_place ? in * sizeof(Bf16) : 64;
+      for (int64_t m = task / strips * high; m < m_end; m += 2) {
+        const int64_t more = std::min<int64_t>(2, m_end - m);
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+        const Tile* b = &packed[m * steps];
+        if (more == 2) {
+          tile_sums<2, 2>(a, a_step, a_next, a_stride, b, steps, steps);
+        } else {
+          tile_sums<2, 1>(a, a_step, a_next, a_stride, b, steps, steps);
+        }
+        _tile_stored(0, sums[0], 64);
+        _tile_stored(1, sums[1], 64);
+        _tile_stored(2, sums[2], 64);
+        _tile_stored(3, sums[3], 64);
+        for (int64_t part = 0; part < 2; ++part) {
+          const int64_t first = n + 16 * part;
+          const __mmask16 mask = first_lanes(out - first);
+          if (!mask) continue;
+          const After rest = after.at(first, first);
+          const __m512 times = rest.scale ? _mm512_maskz_loadu_ps(mask, rest.scale) : _mm512_set1_ps(1.0f);
+          const __m512 bias = rest.bias ? _mm512_maskz_loadu_ps(mask, rest.bias) : _mm512_setzero_ps();
+          for (int64_t column = 0; column < more; ++column) {
+            __m512i r[16];
+            for (int i = 0; i < 16; ++i) r[i] = _mm512_load_si512(sums[2 * part + column] + 16 * i);
+            transpose(r);
+            const int64_t row = 16 * (m + column), count = std::min<int64_t>(16, rows - row);
+            for (int64_t i = 0; i < count; ++i) {
+              __m512 value = _mm512_fmadd_ps((__m512)r[i], times, bias);
+              if (rest.plus) value += _mm512_maskz_loadu_ps(mask, rest.plus + (row + i) * out);
+              _mm512_mask_storeu_ps(y + (row + i) * out + first, mask, value);
+            }
+          }
+        }
+      }
+    }
+  });
+}
+#else
+bool has_tiles() { return false; }
+#endif
+
 // ---------------------------------------------------------------------------------------------------------- linear
 
 // `Rows` rows of x times `Outs` rows of w.
 template <int Rows, int Outs, typename W>
-inline void dots(const float* x, const W* w, const float* scale, float* y, int64_t in, int64_t out) {
+inline void dots(const float* x, const W* w, const After& after, float* y, int64_t in, int64_t out) {
   Vec sums[Rows][Outs] = {};
   int64_t k = 0;
   for (; k + kLanes <= in; k += kLanes) {
@@ -165,53 +406,133 @@ inline void dots(const float* x, const W* w, const float* scale, float* y, int64
     for (int n = 0; n < Outs; ++n) {
       float s = sum(sums[m][n]);
       for (int64_t rest = k; rest < in; ++rest) s += x[m * in + rest] * widen(w[n * in + rest]);
-      y[m * out + n] = scale ? s * scale[n] : s;
+      if (after.scale) s *= after.scale[n];
+      if (after.bias) s += after.bias[n];
+      if (after.plus) s += after.plus[m * out + n];
+      y[m * out + n] = s;
     }
   }
 }
 
 template <int Outs, typename W>
-inline void dots_of_rows(const float* x, const W* w, const float* scale, float* y, int64_t rows, int64_t in,
+inline void dots_of_rows(const float* x, const W* w, const After& after, float* y, int64_t rows, int64_t in,
                          int64_t out) {
-  int64_t m = 0;
-  for (; m + 4 <= rows; m += 4) dots<4, Outs>(x + m * in, w, scale, y + m * out, in, out);
-  switch (rows - m) {
-    case 3: dots<3, Outs>(x + m * in, w, scale, y + m * out, in, out); break;
-    case 2: dots<2, Outs>(x + m * in, w, scale, y + m * out, in, out); break;
-    case 1: dots<1, Outs>(x + m * in, w, scale, y + m * out, in, out); break;
+  for (int64_t m = 0; m < rows; m += 4) {
+    const After rest = after.at(m * out, 0);
+    switch (std::min<int64_t>(4, rows - m)) {
+      case 4: dots<4, Outs>(x + m * in, w, rest, y + m * out, in, out); break;
+      case 3: dots<3, Outs>(x + m * in, w, rest, y + m * out, in, out); break;
+      case 2: dots<2, Outs>(x + m * in, w, rest, y + m * out, in, out); break;
+      case 1: dots<1, Outs>(x + m * in, w, rest, y + m * out, in, out); break;
+    }
   }
 }
 
-// y[rows, out] = x[rows, in] . w[out, in], times scale[out] when there is one.
+// y[rows, out] = x[rows, in] . w[out, in], and what comes after.
 template <typename W>
-void linear_of(ffi::ThreadPool& pool, const float* x, const W* w, const float* scale, float* y, int64_t rows,
+void linear_of(ffi::ThreadPool& pool, const float* x, const W* w, const After& after, float* y, int64_t rows,
                int64_t in, int64_t out) {
+#if defined(GOT_TILES)
+  std::vector<float> rounded;
+  if constexpr (!std::is_same_v<W, float>) {
+    if (has_tiles()) {
+      // Tiles of int8 must be widened first: a few rows are faster as vectors, of the same factors.
+      if (std::is_same_v<W, Bf16> || rows > 4) return linear_tiles(pool, x, w, after, y, rows, in, out);
+      rounded.assign(x, x + rows * in);
+      for (float& number : rounded) {
+        Bf16 half;
+        narrow(number, &half);
+        number = widen(half);
+      }
+      x = rounded.data();
+    }
+  }
+#endif
   constexpr int kOuts = 3;
   const int64_t block = std::max<int64_t>(6, std::min<int64_t>(510, out / (4 * pool.num_threads()) / 6 * 6));
   spread(pool, (out + block - 1) / block, [&](int64_t i) {
     int64_t n = i * block, end = std::min(out, n + block);
-    auto scales = [&] { return scale ? scale + n : nullptr; };
     if (rows == 1) {
-      for (; n + 6 <= end; n += 6) dots<1, 6>(x, w + n * in, scales(), y + n, in, out);
+      for (; n + 6 <= end; n += 6) dots<1, 6>(x, w + n * in, after.at(n, n), y + n, in, out);
     }
-    for (; n + kOuts <= end; n += kOuts) dots_of_rows<kOuts>(x, w + n * in, scales(), y + n, rows, in, out);
-    for (; n < end; ++n) dots_of_rows<1>(x, w + n * in, scales(), y + n, rows, in, out);
+    for (; n + kOuts <= end; n += kOuts) {
+      dots_of_rows<kOuts>(x, w + n * in, after.at(n, n), y + n, rows, in, out);
+    }
+    for (; n < end; ++n) dots_of_rows<1>(x, w + n * in, after.at(n, n), y + n, rows, in, out);
   });
 }
 
-ffi::Error linear(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::AnyBuffer w, ffi::RemainingArgs more,
-                  ffi::ResultBuffer<ffi::F32> y) {
-  const int64_t in = x.dimensions().back(), out = w.dimensions()[0];
-  const int64_t rows = x.element_count() / std::max<int64_t>(in, 1);
-  const float* scale = nullptr;
-  if (more.size() > 0) scale = more.get<ffi::Buffer<ffi::F32>>(0).value().typed_data();
+// x / sqrt(mean(x^2) + eps) * norm
+void root_mean_square(const float* x, const float* norm, float eps, int64_t width, float* to) {
+  Vec squares = {};
+  int64_t k = 0;
+  for (; k + kLanes <= width; k += kLanes) squares += load(x + k) * load(x + k);
+  float total = sum(squares);
+  for (; k < width; ++k) total += x[k] * x[k];
+  const float times = 1.0f / std::sqrt(total / width + eps);
+  for (k = 0; k + kLanes <= width; k += kLanes) store(to + k, load(x + k) * times * load(norm + k));
+  for (; k < width; ++k) to[k] = x[k] * times * norm[k];
+}
+
+// silu(x[.. width]) * x[width ..]
+void gate(const float* x, int64_t width, float* to) {
+  int64_t k = 0;
+  for (; k + kLanes <= width; k += kLanes) {
+    const Vec g = load(x + k), e = exponential(g > 0.0f ? -g : g);
+    store(to + k, g * load(x + width + k) * (g > 0.0f ? all(1.0f) : e) / (1.0f + e));
+  }
+  for (; k < width; ++k) to[k] = x[k] / (1.0f + std::exp(-x[k])) * x[width + k];
+}
+
+inline const float* maybe(const ffi::Buffer<ffi::F32>& buffer) {
+  return buffer.element_count() ? buffer.typed_data() : nullptr;
+}
+
+// y = before(x) . w^T * scale + bias + plus. What has no elements is left out; before: norm and eps, or `gated`.
+ffi::Error linear(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::AnyBuffer w, ffi::Buffer<ffi::F32> scale,
+                  ffi::Buffer<ffi::F32> bias, ffi::Buffer<ffi::F32> norm, ffi::Buffer<ffi::F32> plus,
+                  ffi::ResultBuffer<ffi::F32> y, float eps, bool gated) {
+  const int64_t in = w.dimensions()[1], out = w.dimensions()[0], wide = x.dimensions().back();
+  const int64_t rows = x.element_count() / std::max<int64_t>(wide, 1);
+  const After after{maybe(scale), maybe(bias), maybe(plus)};
   const float* from = x.typed_data();
+  std::unique_ptr<float[]> changed;
+  if (gated || maybe(norm)) {
+    changed.reset(new float[rows * in]);
+    spread(pool, (rows + 3) / 4, [&](int64_t i) {
+      for (int64_t r = 4 * i; r < std::min(rows, 4 * i + 4); ++r) {
+        if (gated) gate(x.typed_data() + r * wide, in, &changed[r * in]);
+        else root_mean_square(x.typed_data() + r * wide, norm.typed_data(), eps, in, &changed[r * in]);
+      }
+    });
+    from = changed.get();
+  }
   float* to = y->typed_data();
   switch (w.element_type()) {
-    case ffi::F32: linear_of(pool, from, (const float*)w.untyped_data(), scale, to, rows, in, out); break;
-    case ffi::BF16: linear_of(pool, from, (const Bf16*)w.untyped_data(), scale, to, rows, in, out); break;
-    case ffi::S8: linear_of(pool, from, (const int8_t*)w.untyped_data(), scale, to, rows, in, out); break;
+    case ffi::F32: linear_of(pool, from, (const float*)w.untyped_data(), after, to, rows, in, out); break;
+    case ffi::BF16: linear_of(pool, from, (const Bf16*)w.untyped_data(), after, to, rows, in, out); break;
+    case ffi::S8: linear_of(pool, from, (const int8_t*)w.untyped_data(), after, to, rows, in, out); break;
     default: return ffi::Error::InvalidArgument("linear: weights must be float32, bfloat16 or int8");
+  }
+  return ffi::Error::Success();
+}
+
+// Rows of an embedding table as floats.
+ffi::Error rows_of(ffi::AnyBuffer w, ffi::Buffer<ffi::F32> scale, ffi::Buffer<ffi::S32> index,
+                   ffi::ResultBuffer<ffi::F32> to) {
+  const int64_t count = w.dimensions()[0], width = w.dimensions()[1];
+  auto read = [&](auto* table) {
+    for (int64_t i = 0; i < int64_t(index.element_count()); ++i) {
+      const int64_t row = std::min<int64_t>(std::max(index.typed_data()[i], 0), count - 1);
+      const float times = maybe(scale) ? scale.typed_data()[row] : 1.0f;
+      for (int64_t k = 0; k < width; ++k) to->typed_data()[i * width + k] = widen(table[row * width + k]) * times;
+    }
+  };
+  switch (w.element_type()) {
+    case ffi::F32: read((const float*)w.untyped_data()); break;
+    case ffi::BF16: read((const Bf16*)w.untyped_data()); break;
+    case ffi::S8: read((const int8_t*)w.untyped_data()); break;
+    default: return ffi::Error::InvalidArgument("rows: the table must be float32, bfloat16 or int8");
   }
   return ffi::Error::Success();
 }
@@ -230,14 +551,13 @@ void widen_of(ffi::ThreadPool& pool, const W* w, const float* scale, float* to, 
   });
 }
 
-ffi::Error widen_matrix(ffi::ThreadPool pool, ffi::AnyBuffer w, ffi::RemainingArgs more,
+ffi::Error widen_matrix(ffi::ThreadPool pool, ffi::AnyBuffer w, ffi::Buffer<ffi::F32> scale,
                         ffi::ResultBuffer<ffi::F32> to) {
   const int64_t in = w.dimensions()[1], out = w.dimensions()[0];
-  const float* scale = nullptr;
-  if (more.size() > 0) scale = more.get<ffi::Buffer<ffi::F32>>(0).value().typed_data();
+  const float* times = maybe(scale);
   switch (w.element_type()) {
-    case ffi::BF16: widen_of(pool, (const Bf16*)w.untyped_data(), scale, to->typed_data(), in, out); break;
-    case ffi::S8: widen_of(pool, (const int8_t*)w.untyped_data(), scale, to->typed_data(), in, out); break;
+    case ffi::BF16: widen_of(pool, (const Bf16*)w.untyped_data(), times, to->typed_data(), in, out); break;
+    case ffi::S8: widen_of(pool, (const int8_t*)w.untyped_data(), times, to->typed_data(), in, out); break;
     default: return ffi::Error::InvalidArgument("widen: weights must be bfloat16 or int8");
   }
   return ffi::Error::Success();
@@ -245,28 +565,60 @@ ffi::Error widen_matrix(ffi::ThreadPool pool, ffi::AnyBuffer w, ffi::RemainingAr
 
 // ----------------------------------------------------------------------------------------------------- decode_step
 
+// A head turned by its position's angles: pairs are (c, c + width / 2).
+inline void turn(const float* x, const float* cosines, const float* sines, int64_t width, float scale, float* to) {
+  const int64_t half = width / 2;
+  for (int64_t c = 0; c < half; ++c) {
+    const float a = x[c], b = x[c + half];
+    to[c] = (a * cosines[c] - b * sines[c]) * scale;
+    to[c + half] = (b * cosines[c] + a * sines[c]) * scale;
+  }
+}
+
 // One row and one group of heads: its new key and value go into slot `place`, then its queries look at 0 .. place.
 template <typename T>
-void look(const float* q, const float* k, const float* v, T* keys, T* values, float* out, int64_t heads, int64_t width,
-          int64_t place, int64_t slots) {
-  for (int64_t c = 0; c < width && place < slots; ++c) {
-    narrow(k[c], keys + place * width + c);
-    narrow(v[c], values + place * width + c);
+void look(const float* q, const float* k, const float* v, const float* cosines, const float* sines, T* keys, T* values,
+          float* out, int64_t heads, int64_t width, int64_t place, int64_t slots) {
+  constexpr int64_t kLine = 64 / sizeof(T), kAhead = 32;  // a head's cache is too short for the hardware's prefetch
+  static thread_local std::vector<float> turned;
+  turned.resize(width);
+  if (place < slots) {
+    turn(k, cosines, sines, width, 1.0f, turned.data());
+    for (int64_t c = 0; c < width; ++c) {
+      narrow(turned[c], keys + place * width + c);
+      narrow(v[c], values + place * width + c);
+    }
   }
   const int64_t seen = std::min(place + 1, slots), padded = (seen + kLanes - 1) / kLanes * kLanes;
-  static thread_local std::vector<float> scores;
-  scores.resize(padded);
-  for (int64_t head = 0; head < heads; ++head, q += width, out += width) {
+  static thread_local std::vector<float> room;
+  room.resize(padded);
+  float* scores = room.data();
+  const float scale = 1.0f / std::sqrt(float(width));
+  for (int64_t head = 0; head < heads; ++head, out += width) {
+    turn(q + head * width, cosines, sines, width, scale, turned.data());
+    const float* query = turned.data();
     float top = -std::numeric_limits<float>::infinity();
     int64_t s = 0;
-    for (; s + 4 <= seen; s += 4) dots<1, 4>(q, keys + s * width, nullptr, &scores[s], width, 0);
-    for (; s < seen; ++s) dots<1, 1>(q, keys + s * width, nullptr, &scores[s], width, 0);
+    for (; s + kLanes <= seen; s += kLanes) {
+      Vec dot[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        const T* key = keys + (s + i) * width;
+        dot[i] = Vec{};
+        for (int64_t c = 0; c < width; c += kLine) __builtin_prefetch(key + kAhead * width + c);
+        for (int64_t c = 0; c + kLanes <= width; c += kLanes) dot[i] += load(query + c) * load(key + c);
+      }
+      store(scores + s, sums_of(dot));
+      for (int64_t c = width / kLanes * kLanes; c < width; ++c) {
+        for (int i = 0; i < kLanes; ++i) scores[s + i] += query[c] * widen(keys[(s + i) * width + c]);
+      }
+    }
+    for (; s < seen; ++s) dots<1, 1>(query, keys + s * width, After{}, scores + s, width, 0);
     for (s = 0; s < seen; ++s) top = std::max(top, scores[s]);
     for (int64_t s = seen; s < padded; ++s) scores[s] = -std::numeric_limits<float>::infinity();
     Vec total = {};
     for (int64_t s = 0; s < padded; s += kLanes) {
-      Vec e = exponential(load(&scores[s]) - top);
-      store(&scores[s], e);
+      Vec e = exponential(load(scores + s) - top);
+      store(scores + s, e);
       if (s + kLanes <= seen) total += e;
     }
     float weight = sum(total);
@@ -275,6 +627,7 @@ void look(const float* q, const float* k, const float* v, T* keys, T* values, fl
     for (; c + 4 * kLanes <= width; c += 4 * kLanes) {
       Vec sums[4] = {};
       for (int64_t s = 0; s < seen; ++s) {
+        for (int64_t l = 0; l < 4 * kLanes; l += kLine) __builtin_prefetch(values + (s + kAhead) * width + c + l);
         for (int i = 0; i < 4; ++i) sums[i] += scores[s] * load(values + s * width + c + i * kLanes);
       }
       for (int i = 0; i < 4; ++i) store(out + c + i * kLanes, sums[i] / weight);
@@ -287,19 +640,22 @@ void look(const float* q, const float* k, const float* v, T* keys, T* values, fl
   }
 }
 
-// q [B, K, C] (scaled), k and v [B, G, C], positions [B], caches [B, G, S, C] -> out [B, K, C] and the caches.
-ffi::Error decode_step(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> q, ffi::Buffer<ffi::F32> k,
-                       ffi::Buffer<ffi::F32> v, ffi::Buffer<ffi::S32> positions, ffi::AnyBuffer, ffi::AnyBuffer,
+// heads [B, K + 2 G, C] (queries, keys, values), cosines and sines [B, C / 2], positions [B], caches [B, G, S, C] ->
+// out [B, K, C] and the caches.
+ffi::Error decode_step(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ffi::Buffer<ffi::F32> cosines,
+                       ffi::Buffer<ffi::F32> sines, ffi::Buffer<ffi::S32> positions, ffi::AnyBuffer, ffi::AnyBuffer,
                        ffi::ResultBuffer<ffi::F32> out, ffi::Result<ffi::AnyBuffer> keys,
                        ffi::Result<ffi::AnyBuffer> values) {
   auto shape = keys->dimensions();
   const int64_t rows = shape[0], groups = shape[1], slots = shape[2], width = shape[3];
-  const int64_t heads = q.dimensions()[1] / groups;
+  const int64_t count = all_heads.dimensions()[1] - 2 * groups, heads = count / groups;
   auto run = [&](auto* key, auto* value) {
     spread(pool, rows * groups, [&](int64_t i) {
-      look(q.typed_data() + i * heads * width, k.typed_data() + i * width, v.typed_data() + i * width,
-           key + i * slots * width, value + i * slots * width, out->typed_data() + i * heads * width, heads, width,
-           positions.typed_data()[i / groups], slots);
+      const int64_t row = i / groups, group = i % groups, angle = row * (width / 2);
+      const float* from = all_heads.typed_data() + row * (count + 2 * groups) * width;
+      look(from + group * heads * width, from + (count + group) * width, from + (count + groups + group) * width,
+           cosines.typed_data() + angle, sines.typed_data() + angle, key + i * slots * width, value + i * slots * width,
+           out->typed_data() + i * heads * width, heads, width, positions.typed_data()[row], slots);
     });
   };
   switch (keys->element_type()) {
@@ -344,27 +700,134 @@ void last_rows(int64_t rows, const float* a, int64_t lda, const float* b, int64_
   }
 }
 
-// c[rows, columns] += a . b, where columns is a multiple of kWide.
-void product(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t rows,
-             int64_t columns, int64_t inner) {
-  for (int64_t n = 0; n < columns; n += kWide) {
-    int64_t m = 0;
-    for (; m + kTall <= rows; m += kTall) tile<kTall>(a + m * lda, lda, b + n, ldb, c + m * ldc + n, ldc, inner);
-    last_rows<kTall - 1>(rows - m, a + m * lda, lda, b + n, ldb, c + m * ldc + n, ldc, inner);
-  }
-}
+// The two ways to multiply: how factors are laid out, and c += a . b for them. Both pad a second factor's columns to
+// whole tiles of kColumns, so `columns` below is a multiple of it.
+struct Floats {
+  using Number = float;
+  static constexpr int64_t kColumns = kWide;
+  struct Scope {};
+  static int64_t rows(int64_t count) { return count; }
+  static int64_t inner(int64_t count) { return count; }
+  static int64_t size(int64_t inner, int64_t columns) { return inner * columns; }
 
-inline int64_t whole_tiles(int64_t columns) { return (columns + kWide - 1) / kWide * kWide; }
-
-// Rows of `from` become columns of `to`, which is `stride` wide.
-void transpose(const float* from, int64_t row_stride, int64_t rows, int64_t width, float* to, int64_t stride) {
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < width; ++c) to[c * stride + r] = from[r * row_stride + c];
+  static void first(const float* from, int64_t stride, int64_t rows, int64_t width, float scale, float* to) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < width; ++c) to[r * width + c] = from[r * stride + c] * scale;
+    }
   }
-}
+  // A second factor whose columns are `from`'s rows.
+  static void second_turned(const float* from, int64_t stride, int64_t rows, int64_t width, float* to,
+                            int64_t columns) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < width; ++c) to[c * columns + r] = from[r * stride + c];
+    }
+  }
+  // A second factor as it is.
+  static void second(const float* from, int64_t stride, int64_t rows, int64_t width, float* to, int64_t columns) {
+    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * columns, from + r * stride, width * sizeof(float));
+  }
+  static void product(const float* a, int64_t lda, const float* b, int64_t columns, float* c, int64_t ldc,
+                      int64_t rows, int64_t part, int64_t inner) {
+    for (int64_t n = 0; n < part; n += kWide) {
+      int64_t m = 0;
+      for (; m + kTall <= rows; m += kTall) tile<kTall>(a + m * lda, lda, b + n, columns, c + m * ldc + n, ldc, inner);
+      last_rows<kTall - 1>(rows - m, a + m * lda, lda, b + n, columns, c + m * ldc + n, ldc, inner);
+    }
+  }
+};
+
+#if defined(GOT_TILES)
+struct Halves {
+  using Number = Bf16;
+  static constexpr int64_t kColumns = 32;
+  using Scope = Tiling;
+  static int64_t rows(int64_t count) { return whole(count, 32); }
+  static int64_t inner(int64_t count) { return whole(count, 32); }
+  static int64_t size(int64_t inner, int64_t columns) { return whole(inner, 32) * columns; }
+
+  static void first(const float* from, int64_t stride, int64_t rows, int64_t width, float scale, Bf16* to) {
+    const int64_t wide = inner(width);
+    const __m512 times = _mm512_set1_ps(scale);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < wide; c += 32) {
+        const float* at = from + r * stride + c;
+        const __m512 low = _mm512_maskz_loadu_ps(first_lanes(width - c), at) * times;
+        const __m512 high = _mm512_maskz_loadu_ps(first_lanes(width - c - 16), at + 16) * times;
+        _mm512_storeu_si512(to + r * wide + c, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+      }
+    }
+  }
+  static void second_turned(const float* from, int64_t stride, int64_t rows, int64_t width, Bf16* to,
+                            int64_t columns) {
+    Tile* at = (Tile*)to;
+    for (int64_t n = 0; n < columns; n += 16) {
+      for (int64_t k = 0; k < width; k += 32) columns_tile(from + n * stride + k, stride, rows - n, width - k, at++);
+    }
+  }
+  static void second(const float* from, int64_t stride, int64_t rows, int64_t width, Bf16* to, int64_t columns) {
+    alignas(64) int16_t order[32];
+    for (int i = 0; i < 32; ++i) order[i] = i / 2 + i % 2 * 16;
+    const __m512i pairs = _mm512_load_si512(order);
+    Tile* at = (Tile*)to;
+    for (int64_t n = 0; n < columns; n += 16) {
+      const __mmask16 mask = first_lanes(width - n);
+      for (int64_t k = 0; k < rows; k += 32, ++at) {
+        for (int64_t i = 0; i < 16; ++i) {
+          const float* pair = from + (k + 2 * i) * stride + n;
+          const __m512 even = _mm512_maskz_loadu_ps(k + 2 * i < rows ? mask : 0, pair);
+          const __m512 odd = _mm512_maskz_loadu_ps(k + 2 * i + 1 < rows ? mask : 0, pair + stride);
+          const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
+          _mm512_store_si512(at->at + 32 * i, _mm512_permutexvar_epi16(pairs, both));
+        }
+      }
+    }
+  }
+  static void product(const Bf16* a, int64_t lda, const Bf16* b, int64_t, float* c, int64_t ldc, int64_t rows,
+                      int64_t part, int64_t inner) {
+    const int64_t steps = whole(inner, 32) / 32, down = 16 * ldc, stride = ldc * sizeof(float);
+    for (int64_t n = 0; n < part; n += 32) {
+      const Tile* second = (const Tile*)b + n / 16 * steps;
+      for (int64_t m = 0; m < rows; m += 32) {
+        float* to = c + m * ldc + n;
+        settle();
+        _tile_loadd(0, to, stride);
+        _tile_loadd(1, to + 16, stride);
+        if (rows - m > 16) {
+          _tile_loadd(2, to + down, stride);
+          _tile_loadd(3, to + down + 16, stride);
+          tile_sums<2, 2>(a + m * lda, 32, 16 * lda, lda * sizeof(Bf16), second, steps, steps);
+          _tile_stored(2, to + down, stride);
+          _tile_stored(3, to + down + 16, stride);
+        } else {
+          tile_sums<1, 2>(a + m * lda, 32, 16 * lda, lda * sizeof(Bf16), second, steps, steps);
+        }
+        _tile_stored(0, to, stride);
+        _tile_stored(1, to + 16, stride);
+      }
+    }
+  }
+};
+#endif
+
+// An array on whole cache lines, of zeros.
+template <typename T>
+struct Lines {
+  explicit Lines(int64_t count) : blocks((count * sizeof(T) + 63) / 64) {}
+  T& operator[](int64_t i) { return data()[i]; }
+  T* data() { return (T*)blocks.data(); }
+  T* begin() { return data(); }
+  T* end() { return (T*)(blocks.data() + blocks.size()); }
+
+ private:
+  struct alignas(64) Block {
+    uint8_t bytes[64];
+  };
+  std::vector<Block> blocks;
+};
 
 // Scores of a block become weights exp(score - top); what was summed under an earlier top is scaled to the new one.
-void weigh(float* s, int64_t count, float* top, float* total, float* sums, int64_t wide) {
+template <typename To>
+void weigh(const float* s, To* to, int64_t count, float* top, float* total, float* sums, int64_t wide) {
   Vec most = all(*top);
   for (int64_t j = 0; j < count; j += kLanes) most = larger(most, load(s + j));
   float best = most[0];
@@ -379,7 +842,7 @@ void weigh(float* s, int64_t count, float* top, float* total, float* sums, int64
   for (int64_t j = 0; j < count; j += kLanes) {
     Vec x = load(s + j), e = exponential(x - best);
     e = x == -std::numeric_limits<float>::infinity() ? Vec{} : e;
-    store(s + j, e);
+    store(to + j, e);
     added += e;
   }
   *total += sum(added);
@@ -392,47 +855,58 @@ struct Square {
   int64_t side, width, stride;  // stride: floats from a cell's q to the next cell's; k and v lie `part` further
   int64_t part, out_stride;
 
+  template <typename Way>
   void run(int64_t first, int64_t last) const {
-    const int64_t cells = side * side, tables = 2 * side - 1, wide = whole_tiles(width), tall = whole_tiles(tables);
+    using Number = typename Way::Number;
+    [[maybe_unused]] typename Way::Scope scope;
+    const auto columns = [](int64_t count) { return whole(count, Way::kColumns); };
+    const int64_t cells = side * side, tables = 2 * side - 1, wide = columns(width), tall = whole(tables, kWide);
     const int64_t grid_rows = std::max<int64_t>(1, std::min<int64_t>(side, 256 / side));  // keys of a block, in rows
-    const int64_t keys = grid_rows * side, padded = whole_tiles(keys), blocks = (side + grid_rows - 1) / grid_rows;
+    const int64_t keys = grid_rows * side, padded = columns(keys), blocks = (side + grid_rows - 1) / grid_rows;
+    const int64_t at_once = std::max<int64_t>(1, 64 / side), most = Way::rows(at_once * side);  // queries, in rows
+    const int64_t deep = Way::inner(width), k_size = Way::size(width, padded), v_size = Way::size(keys, wide);
     const float none = -std::numeric_limits<float>::infinity(), scale = 1.0f / std::sqrt(float(width));
-    std::vector<float> k(blocks * width * padded), v(cells * wide), th(width * tall), tw(width * tall), q(side * width),
-        bias_h(side * tall), bias_w(side * tall), scores(side * padded), sums(side * wide), top(side), total(side);
+    Lines<Number> k(blocks * k_size), v(blocks * v_size), q(most * deep), weights(most * padded);
+    Lines<float> plain(at_once * side * width), th(width * tall), tw(width * tall), bias_h(at_once * side * tall),
+        bias_w(at_once * side * tall), scores(most * padded), sums(most * wide), top(most), total(most);
     for (int64_t b = 0; b < blocks; ++b) {
-      int64_t start = b * keys, count = std::min(keys, cells - start);
-      transpose(qkv + part + start * stride, stride, count, width, &k[b * width * padded], padded);
+      const int64_t start = b * keys, count = std::min(keys, cells - start);
+      Way::second_turned(qkv + part + start * stride, stride, count, width, &k[b * k_size], padded);
+      Way::second(qkv + 2 * part + start * stride, stride, count, width, &v[b * v_size], wide);
     }
-    for (int64_t s = 0; s < cells; ++s) std::memcpy(&v[s * wide], qkv + 2 * part + s * stride, width * sizeof(float));
-    transpose(table_h, width, tables, width, th.data(), tall);
-    transpose(table_w, width, tables, width, tw.data(), tall);
-    for (int64_t row = first; row < last; ++row) {
-      for (int64_t i = 0; i < side; ++i) {
-        std::memcpy(&q[i * width], qkv + (row * side + i) * stride, width * sizeof(float));
-      }
+    Floats::second_turned(table_h, width, tables, width, th.data(), tall);
+    Floats::second_turned(table_w, width, tables, width, tw.data(), tall);
+    for (int64_t row = first; row < last; row += at_once) {
+      const int64_t queries = std::min(at_once, last - row) * side;
+      const float* from = qkv + row * side * stride;
+      Floats::first(from, stride, queries, width, 1.0f, plain.data());
       std::fill(bias_h.begin(), bias_h.end(), 0.0f);
       std::fill(bias_w.begin(), bias_w.end(), 0.0f);
-      product(q.data(), width, th.data(), tall, bias_h.data(), tall, side, tall, width);
-      product(q.data(), width, tw.data(), tall, bias_w.data(), tall, side, tall, width);
-      for (float& x : q) x *= scale;
+      Floats::product(plain.data(), width, th.data(), tall, bias_h.data(), tall, queries, tall, width);
+      Floats::product(plain.data(), width, tw.data(), tall, bias_w.data(), tall, queries, tall, width);
+      Way::first(from, stride, queries, width, scale, q.data());
       std::fill(sums.begin(), sums.end(), 0.0f);
       std::fill(total.begin(), total.end(), 0.0f);
       std::fill(top.begin(), top.end(), none);
       for (int64_t b = 0; b < blocks; ++b) {
         const int64_t begin = b * grid_rows, end = std::min(side, begin + grid_rows), count = (end - begin) * side;
-        for (int64_t i = 0; i < side; ++i) {
+        for (int64_t i = 0; i < queries; ++i) {
           float* s = &scores[i * padded];
+          const int64_t y = row + i / side, x = i % side;
           for (int64_t h = begin; h < end; ++h) {  // entry i - j + side - 1 of a table: query i, key j
-            const float bias = bias_h[i * tall + row - h + side - 1], *w = &bias_w[i * tall + i + side - 1];
+            const float bias = bias_h[i * tall + y - h + side - 1], *w = &bias_w[i * tall + x + side - 1];
             for (int64_t j = 0; j < side; ++j) *s++ = bias + w[-j];
           }
           std::fill(s, &scores[i * padded] + padded, none);
         }
-        product(q.data(), width, &k[b * width * padded], padded, scores.data(), padded, side, padded, width);
-        for (int64_t i = 0; i < side; ++i) weigh(&scores[i * padded], padded, &top[i], &total[i], &sums[i * wide], wide);
-        product(scores.data(), padded, &v[begin * side * wide], wide, sums.data(), wide, side, wide, count);
+        Way::product(q.data(), deep, &k[b * k_size], padded, scores.data(), padded, queries, padded, width);
+        Number* weight = std::is_same_v<Number, float> ? (Number*)scores.data() : weights.data();
+        for (int64_t i = 0; i < queries; ++i) {
+          weigh(&scores[i * padded], weight + i * padded, padded, &top[i], &total[i], &sums[i * wide], wide);
+        }
+        Way::product(weight, padded, &v[b * v_size], wide, sums.data(), wide, queries, wide, count);
       }
-      for (int64_t i = 0; i < side; ++i) {
+      for (int64_t i = 0; i < queries; ++i) {
         float* to = out + (row * side + i) * out_stride;
         for (int64_t c = 0; c < width; ++c) to[c] = sums[i * wide + c] / total[i];
       }
@@ -440,9 +914,10 @@ struct Square {
   }
 };
 
-// qkv [B, side * side, 3, K, C], tables [2 * side - 1, C] -> [B, side * side, K, C]
+// qkv [B, side * side, 3, K, C], tables [2 * side - 1, C] -> [B, side * side, K, C]; `rounded`: in bfloat16 where there
+// are matrix units
 ffi::Error square(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> qkv, ffi::Buffer<ffi::F32> table_h,
-                  ffi::Buffer<ffi::F32> table_w, ffi::ResultBuffer<ffi::F32> out) {
+                  ffi::Buffer<ffi::F32> table_w, ffi::ResultBuffer<ffi::F32> out, bool rounded) {
   auto shape = qkv.dimensions();
   const int64_t count = shape[0], cells = shape[1], heads = shape[3], width = shape[4];
   const int64_t side = (table_h.dimensions()[0] + 1) / 2, stride = 3 * heads * width;
@@ -460,7 +935,11 @@ ffi::Error square(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> qkv, ffi::Buffer<f
                stride,
                heads * width,
                heads * width};
-    one.run(side * cut / cuts, side * (cut + 1) / cuts);
+    const int64_t first = side * cut / cuts, last = side * (cut + 1) / cuts;
+#if defined(GOT_TILES)
+    if (rounded && has_tiles()) return one.run<Halves>(first, last);
+#endif
+    one.run<Floats>(first, last);
   });
   return ffi::Error::Success();
 }
@@ -471,37 +950,41 @@ struct Causal {
   float* out;
   int64_t width, q_stride, k_stride;  // floats from a token to the next; `out` lies as q does
 
+  template <typename Way>
   void run(int64_t first, int64_t last) const {
+    using Number = typename Way::Number;
+    [[maybe_unused]] typename Way::Scope scope;
     constexpr int64_t kRows = 64, kKeys = 256;
-    const int64_t wide = whole_tiles(width), blocks = (last + kKeys - 1) / kKeys;
+    const int64_t wide = whole(width, Way::kColumns), blocks = (last + kKeys - 1) / kKeys, deep = Way::inner(width);
+    const int64_t k_size = Way::size(width, kKeys), v_size = Way::size(kKeys, wide);
     const float none = -std::numeric_limits<float>::infinity();
-    std::vector<float> keys(blocks * width * kKeys), values(last * wide), rows(kRows * width), scores(kRows * kKeys),
-        sums(kRows * wide), top(kRows), total(kRows);
+    Lines<Number> keys(blocks * k_size), values(blocks * v_size), rows(kRows * deep), weights(kRows * kKeys);
+    Lines<float> scores(kRows * kKeys), sums(kRows * wide), top(kRows), total(kRows);
     for (int64_t b = 0; b < blocks; ++b) {
-      const int64_t start = b * kKeys;
-      transpose(k + start * k_stride, k_stride, std::min(kKeys, last - start), width, &keys[start * width], kKeys);
+      const int64_t start = b * kKeys, count = std::min(kKeys, last - start);
+      Way::second_turned(k + start * k_stride, k_stride, count, width, &keys[b * k_size], kKeys);
+      Way::second(v + start * k_stride, k_stride, count, width, &values[b * v_size], wide);
     }
-    for (int64_t s = 0; s < last; ++s) std::memcpy(&values[s * wide], v + s * k_stride, width * sizeof(float));
     for (int64_t row = first; row < last; row += kRows) {
       const int64_t count = std::min(kRows, last - row);
-      for (int64_t i = 0; i < count; ++i) std::memcpy(&rows[i * width], q + (row + i) * q_stride, width * sizeof(float));
+      Way::first(q + row * q_stride, q_stride, count, width, 1.0f, rows.data());
       std::fill(sums.begin(), sums.end(), 0.0f);
       std::fill(total.begin(), total.end(), 0.0f);
       std::fill(top.begin(), top.end(), none);
-      for (int64_t start = 0; start < row + count; start += kKeys) {
-        const int64_t seen = std::min(kKeys, row + count - start), padded = whole_tiles(seen);
+      for (int64_t b = 0; b * kKeys < row + count; ++b) {
+        const int64_t start = b * kKeys, there = std::min(kKeys, last - start);
+        const int64_t seen = std::min(kKeys, row + count - start), padded = whole(seen, Way::kColumns);
         std::fill(scores.begin(), scores.end(), 0.0f);
-        product(rows.data(), width, &keys[start * width], kKeys, scores.data(), kKeys, count, padded, width);
+        Way::product(rows.data(), deep, &keys[b * k_size], kKeys, scores.data(), kKeys, count, padded, width);
+        Number* weight = std::is_same_v<Number, float> ? (Number*)scores.data() : weights.data();
         for (int64_t i = 0; i < count; ++i) {
+          float* s = &scores[i * kKeys];
           const int64_t own = std::max<int64_t>(0, std::min(padded, row + i + 1 - start));
-          std::fill(&scores[i * kKeys] + own, &scores[i * kKeys] + padded, none);
-          if (own > 0) {
-            weigh(&scores[i * kKeys], padded, &top[i], &total[i], &sums[i * wide], wide);
-          } else {
-            std::fill(&scores[i * kKeys], &scores[i * kKeys] + padded, 0.0f);
-          }
+          std::fill(s + own, s + kKeys, none);
+          if (own > 0) weigh(s, weight + i * kKeys, kKeys, &top[i], &total[i], &sums[i * wide], wide);
+          if (own == 0) std::fill(weight + i * kKeys, weight + (i + 1) * kKeys, Number{});
         }
-        product(scores.data(), kKeys, &values[start * wide], wide, sums.data(), wide, count, wide, seen);
+        Way::product(weight, kKeys, &values[b * v_size], wide, sums.data(), wide, count, wide, there);
       }
       for (int64_t i = 0; i < count; ++i) {
         for (int64_t c = 0; c < width; ++c) out[(row + i) * q_stride + c] = sums[i * wide + c] / total[i];
@@ -510,9 +993,9 @@ struct Causal {
   }
 };
 
-// q [B, L, K, C] (scaled), k and v [B, L, G, C] -> [B, L, K, C]
+// q [B, L, K, C] (scaled), k and v [B, L, G, C] -> [B, L, K, C]; `rounded` as above
 ffi::Error causal(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> q, ffi::Buffer<ffi::F32> k, ffi::Buffer<ffi::F32> v,
-                  ffi::ResultBuffer<ffi::F32> out) {
+                  ffi::ResultBuffer<ffi::F32> out, bool rounded) {
   auto shape = q.dimensions();
   const int64_t length = shape[1], heads = shape[2], width = shape[3], groups = k.dimensions()[2];
   const int64_t cuts = std::max<int64_t>(1, std::min<int64_t>(8, length / 256));
@@ -522,24 +1005,42 @@ ffi::Error causal(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> q, ffi::Buffer<ffi
     const int64_t group = (b * length * groups + head / (heads / groups)) * width;
     Causal one{q.typed_data() + from, k.typed_data() + group,  v.typed_data() + group, out->typed_data() + from,
                width,                 heads * width, groups * width};
-    one.run(length * cut / cuts, length * (cut + 1) / cuts);
+    const int64_t first = length * cut / cuts, last = length * (cut + 1) / cuts;
+#if defined(GOT_TILES)
+    if (rounded && has_tiles()) return one.run<Halves>(first, last);
+#endif
+    one.run<Floats>(first, last);
   });
   return ffi::Error::Success();
 }
+
+extern "C" int got_has_tiles() { return has_tiles(); }
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(got_linear, linear,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Arg<ffi::AnyBuffer>()
-                                  .RemainingArgs()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<float>("eps")
+                                  .Attr<bool>("gated"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(got_rows, rows_of,
+                              ffi::Ffi::Bind()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(got_widen, widen_matrix,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
-                                  .RemainingArgs()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(got_decode_step, decode_step,
@@ -561,7 +1062,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(got_square, square,
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
-                                  .Ret<ffi::Buffer<ffi::F32>>());
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<bool>("rounded"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(got_causal, causal,
                               ffi::Ffi::Bind()
@@ -569,4 +1071,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(got_causal, causal,
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
-                                  .Ret<ffi::Buffer<ffi::F32>>());
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<bool>("rounded"));

@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import jaxlib
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -33,15 +34,30 @@ def native() -> bool:
     return jax.default_backend() == "cpu" and os.environ.get(OFF) != "0" and _register()
 
 
+def tiles() -> bool:
+    """Has this processor matrix units? Then the kernels multiply bfloat16 and int8 weights of any number of rows."""
+    return native() and _tiles()
+
+
+@functools.cache
+def _tiles() -> bool:
+    return bool(_library().got_has_tiles())
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    return ctypes.cdll.LoadLibrary(str(_built()))
+
+
 @functools.cache
 def _register() -> bool:
     try:
-        library = ctypes.cdll.LoadLibrary(str(_built()))
+        library = _library()
     except (OSError, subprocess.SubprocessError) as err:
         said = getattr(err, "stderr", None) or str(err)
         logging.getLogger(__name__).info("got-jax does without its CPU kernels, slower: %s", said.strip()[-300:])
         return False
-    for name in ("linear", "widen", "decode_step", "square", "causal"):
+    for name in ("linear", "rows", "widen", "decode_step", "square", "causal"):
         handler = jax.ffi.pycapsule(getattr(library, f"got_{name}"))
         jax.ffi.register_ffi_target(f"got_jax_{name}", handler, platform="cpu")
     return True
@@ -76,44 +92,72 @@ def _processor() -> str:
 
 
 def linear(
-    x: Float[Array, "*B K"], w: Float[Array, "N K"] | Int[Array, "N K"], scale: Float[Array, "N"] | None
+    x: Float[Array, "*B K"] | Float[Array, "*B 2*K"],
+    w: Float[Array, "N K"] | Int[Array, "N K"],
+    scale: Float[Array, "N"] | None,
+    bias: Float[Array, "N"] | None,
+    norm: Float[Array, "K"] | None,
+    eps: float,
+    gated: bool,
+    plus: Float[Array, "*B N"] | None,
 ) -> Float[Array, "*B N"]:
-    """x . w^T (times scale) of a float32 `x` and a float32, bfloat16 or int8 `w`, for few rows."""
-    out = jax.ShapeDtypeStruct((*x.shape[:-1], w.shape[0]), np.float32)
-    return jax.ffi.ffi_call("got_jax_linear", out)(x, w, *(() if scale is None else (scale,)))
+    """`ops.linear.linear` of a float32 `x` and a float32, bfloat16 or int8 `w`."""
+    call = jax.ffi.ffi_call("got_jax_linear", jax.ShapeDtypeStruct((*x.shape[:-1], w.shape[0]), np.float32))
+    vectors = map(_vector, (scale, bias, norm, plus))
+    return call(x, w, *vectors, eps=np.float32(eps), gated=gated)
+
+
+def rows(
+    w: Float[Array, "N K"] | Int[Array, "N K"], scale: Float[Array, "N"] | None, index: Int[Array, "*B"]
+) -> Float[Array, "*B K"]:
+    """Rows of float32, bfloat16 or int8 weights, in float32."""
+    out = jax.ShapeDtypeStruct((*index.shape, w.shape[1]), np.float32)
+    return jax.ffi.ffi_call("got_jax_rows", out)(w, _vector(scale), index)
 
 
 def widen(w: Float[Array, "N K"] | Int[Array, "N K"], scale: Float[Array, "N"] | None) -> Float[Array, "N K"]:
     """bfloat16 or int8 weights in float32."""
-    more = () if scale is None else (scale,)
-    return jax.ffi.ffi_call("got_jax_widen", jax.ShapeDtypeStruct(w.shape, np.float32))(w, *more)
+    return jax.ffi.ffi_call("got_jax_widen", jax.ShapeDtypeStruct(w.shape, np.float32))(w, _vector(scale))
+
+
+def _vector(x: Array | None) -> Array:
+    return jnp.zeros(0, jnp.float32) if x is None else x.astype(jnp.float32)
 
 
 def decode_step(
-    q: Float[Array, "B K C"],
-    k: Float[Array, "B G C"],
-    v: Float[Array, "B G C"],
+    heads: Float[Array, "B K+2*G C"],
+    cosines: Float[Array, "B C/2"],
+    sines: Float[Array, "B C/2"],
     positions: Int[Array, "B"],
     keys: Float[Array, "B G S C"],
     values: Float[Array, "B G S C"],
 ) -> tuple[Float[Array, "B K C"], Float[Array, "B G S C"], Float[Array, "B G S C"]]:
     """`ops.attention.decode_step` in place: the caches are written where they lie when nothing else needs them."""
-    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (q, keys, values)]
+    b, groups, _, width = keys.shape
+    out = jax.ShapeDtypeStruct((b, heads.shape[1] - 2 * groups, width), np.float32)
+    shapes = [out, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (keys, values))]
     call = jax.ffi.ffi_call("got_jax_decode_step", shapes, input_output_aliases={4: 1, 5: 2})
-    return tuple(call(q, k, v, positions, keys, values))  # type: ignore[return-value]
+    return tuple(call(heads, cosines, sines, positions, keys, values))  # type: ignore[return-value]
 
 
 def square(
-    qkv: Float[Array, "B P 3 K C"], table_h: Float[Array, "2*side-1 C"], table_w: Float[Array, "2*side-1 C"]
+    qkv: Float[Array, "B P 3 K C"],
+    table_h: Float[Array, "2*side-1 C"],
+    table_w: Float[Array, "2*side-1 C"],
+    rounded: bool = False,
 ) -> Float[Array, "B P K C"]:
-    """`ops.attention.square_attention` of float32 arrays, with scores in blocks that stay in the cache."""
+    """`ops.attention.square_attention` of float32 arrays, with scores in blocks that stay in the cache.
+
+    Args:
+        rounded: queries, keys, values and weights may be rounded to bfloat16, where that is faster.
+    """
     b, cells, _, heads, width = qkv.shape
     out = jax.ShapeDtypeStruct((b, cells, heads, width), np.float32)
-    return jax.ffi.ffi_call("got_jax_square", out)(qkv, table_h, table_w)
+    return jax.ffi.ffi_call("got_jax_square", out)(qkv, table_h, table_w, rounded=rounded)
 
 
 def causal(
-    q: Float[Array, "B L K C"], k: Float[Array, "B L G C"], v: Float[Array, "B L G C"]
+    q: Float[Array, "B L K C"], k: Float[Array, "B L G C"], v: Float[Array, "B L G C"], rounded: bool = False
 ) -> Float[Array, "B L K C"]:
-    """`ops.attention.causal_attention` of float32 arrays, with scores in blocks that stay in the cache."""
-    return jax.ffi.ffi_call("got_jax_causal", jax.ShapeDtypeStruct(q.shape, np.float32))(q, k, v)
+    """`ops.attention.causal_attention` of float32 arrays, likewise."""
+    return jax.ffi.ffi_call("got_jax_causal", jax.ShapeDtypeStruct(q.shape, np.float32))(q, k, v, rounded=rounded)

@@ -37,30 +37,58 @@ def matrix(weights: Float[Array, "N K"], kind: str) -> Matrix:
     return Matrix(weights.astype(kind))
 
 
-def linear(x: Float[Array, "*B K"], w: Matrix, bias: Float[Array, "N"] | None = None) -> Float[Array, "*B N"]:
-    """x . w^T + bias in the dtype of `x`; sums in float32."""
-    return _plus(product(x, w), bias, x.dtype)
+def linear(
+    x: Float[Array, "*B K"] | Float[Array, "*B 2*K"],
+    w: Matrix,
+    bias: Float[Array, "N"] | None = None,
+    *,
+    norm: Float[Array, "K"] | None = None,
+    eps: float = 0.0,
+    gated: bool = False,
+    plus: Float[Array, "*B N"] | None = None,
+    dtype: Any = None,
+) -> Float[Array, "*B N"]:
+    """before(x) . w^T + bias + plus; sums in float32.
 
+    A processor with matrix units rounds `x` to bfloat16 for weights that are kept in bfloat16 or int8.
 
-def product(x: Float[Array, "*B K"], w: Matrix) -> Float[Array, "*B N"]:
-    """x . w^T in float32."""
-    rows = math.prod(x.shape[:-1])
-    if rows <= FEW and w.values.dtype in (jnp.float32, jnp.bfloat16, jnp.int8) and kernels.native():
-        return kernels.linear(x.astype(jnp.float32), w.values, w.scale)
-    if x.dtype == jnp.float32 and w.values.dtype in (jnp.bfloat16, jnp.int8) and kernels.native():
+    Args:
+        norm, eps: when given, before(x) is x / sqrt(mean(x^2) + eps) * norm.
+        gated: before(x) is silu(a) * b of x = [a, b].
+        plus: a residual.
+        dtype: of the result; default: of `x`.
+    """
+    dtype = x.dtype if dtype is None else dtype
+    rows, kind = math.prod(x.shape[:-1]), w.values.dtype
+    known = kind in (jnp.float32, jnp.bfloat16, jnp.int8) and kernels.native()
+    if known and (rows <= FEW or (kind != jnp.float32 and kernels.tiles())):
+        y = kernels.linear(x.astype(jnp.float32), w.values, w.scale, bias, norm, eps, gated, plus)
+        return y.astype(dtype)
+    if norm is not None:
+        x = rms_norm(x, norm, eps)
+    if gated:
+        gate, up = jnp.split(x, 2, axis=-1)
+        x = jax.nn.silu(gate) * up
+    if known and kind != jnp.float32 and x.dtype == jnp.float32:
         w = Matrix(kernels.widen(w.values, w.scale))
     y = jnp.einsum("...k,nk->...n", x, w.values.astype(x.dtype), preferred_element_type=jnp.float32)
-    return y if w.scale is None else y * w.scale
+    y = y if w.scale is None else y * w.scale
+    y = (y if bias is None else y + bias).astype(dtype)
+    return y if plus is None else y + plus
+
+
+def rms_norm(x: Float[Array, "*B K"], scale: Float[Array, "K"], eps: float) -> Float[Array, "*B K"]:
+    """x / sqrt(mean(x^2) + eps) * scale, computed in float32."""
+    y = x.astype(jnp.float32)
+    return (y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + eps) * scale).astype(x.dtype)
 
 
 def rows_of(w: Matrix, index: Int[Array, "*B"], dtype: Any) -> Float[Array, "*B K"]:
     """The rows at `index`: embedding by a table that is also the matrix of scores."""
+    if w.values.dtype in (jnp.float32, jnp.bfloat16, jnp.int8) and kernels.native():
+        return kernels.rows(w.values, w.scale, index).astype(dtype)  # XLA widens the whole table first
     rows = w.values[index].astype(dtype)
     return rows if w.scale is None else rows * w.scale[index][..., None].astype(dtype)
-
-
-def _plus(y: Array, bias: Array | None, dtype: Any) -> Array:
-    return (y if bias is None else y + bias).astype(dtype)
 
 
 def tree_bytes(tree: Any) -> int:

@@ -21,7 +21,7 @@ from got_jax.errors import require
 from got_jax.models.got import normalise_pixels, place_images
 from got_jax.models.vitdet import cut_patches, merge_windows, partition_windows
 from got_jax.ops import kernels
-from got_jax.ops.attention import causal_attention, decode_step, rotated, square_attention
+from got_jax.ops.attention import causal_attention, decode_step, square_attention
 from got_jax.ops.conv import views3x3
 from got_jax.ops.linear import Matrix, linear, matrix, rms_norm, rows_of
 from got_jax.weights.lazy import lazy
@@ -265,13 +265,8 @@ def prefill_embedded(
     rows, length = x.shape[:2]
 
     def attend(heads: Heads, _: None) -> tuple[Array, LayerCache]:
-        q, k, v = jnp.split(heads.all, [c.heads, c.heads + c.kv_heads], axis=2)
-        turn = lambda x: rotated(x, heads.cosines[:, :, None], heads.sines[:, :, None])
-        q, k = (turn(q) * c.head_width**-0.5).astype(x.dtype), turn(k).astype(x.dtype)
-        keep = lambda y: jnp.pad(
-            y.swapaxes(1, 2).astype(config.dtype), ((0, 0), (0, 0), (0, slots - length), (0, 0))
-        )  # fmt: skip
-        return causal_attention(q, k, v, c.query_block, rounded), LayerCache(keep(k), keep(v))
+        y, keys, values = causal_attention(*heads, c.kv_heads, slots, jnp.dtype(config.dtype), c.query_block, rounded)
+        return y, LayerCache(keys, values)
 
     positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
     hidden, caches = _decoder(config, params, x, positions, [None] * c.depth, attend)

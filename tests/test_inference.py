@@ -89,16 +89,28 @@ def test_attention_of_squares(path, side, squares, heads, width):
     close(rounded, want, ROUNDED)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    ("length", "heads", "groups", "width"), [(1, 2, 1, 8), (70, 4, 2, 16), (300, 2, 2, 64), (600, 3, 1, 5)]
+    ("length", "heads", "groups", "width"), [(1, 2, 1, 8), (70, 4, 2, 16), (300, 2, 2, 64), (600, 3, 1, 6)]
 )
-def test_attention_of_prompts(path, length, heads, groups, width):
-    q, k, v = arrays((2, length, heads, width), (2, length, groups, width), (2, length, groups, width))
-    q = q * width**-0.5
+def test_attention_of_prompts(path, dtype, length, heads, groups, width):
+    everything, angles = arrays((2, length, heads + 2 * groups, width), (2, length, width // 2))
+    cosines, sines = jnp.cos(angles), jnp.sin(angles)
+    q, k, v = jnp.split(everything, [heads, heads + groups], axis=2)
+    turned = lambda x: attention.rotated(x, cosines[:, :, None], sines[:, :, None])
     mask = jnp.broadcast_to(jnp.tril(jnp.ones((length, length), bool)), (2, length, length))
-    want = attention.attention(q, k, v, mask)
-    close(jax.jit(attention.causal_attention)(q, k, v), want)
-    close(jax.jit(lambda *a: attention.causal_attention(*a, rounded=True))(q, k, v), want, ROUNDED)
+    want = attention.attention(turned(q) * width**-0.5, turned(k), v, mask)
+    run = lambda rounded: jax.jit(
+        lambda *a: attention.causal_attention(*a, groups, length + 5, jnp.dtype(dtype), rounded=rounded)
+    )(everything, cosines, sines)
+    out, keys, values = run(False)
+    close(out, want)
+    close(run(True)[0], want, ROUNDED)
+    assert keys.dtype == values.dtype == dtype
+    close(keys[:, :, :length], turned(k).swapaxes(1, 2), 0.02 if dtype == "bfloat16" else 1e-5)
+    close(values[:, :, :length], v.swapaxes(1, 2), 0.02 if dtype == "bfloat16" else 0)
+    assert not np.asarray(keys[:, :, length:], np.float32).any()
+    assert not np.asarray(values[:, :, length:], np.float32).any()
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])

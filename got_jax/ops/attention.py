@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,18 +106,35 @@ def square_attention(
 
 
 def causal_attention(
-    q: Float[Array, "B L K C"],
-    k: Float[Array, "B L G C"],
-    v: Float[Array, "B L G C"],
+    heads: Float[Array, "B L K+2*G C"],
+    cosines: Float[Array, "B L C/2"],
+    sines: Float[Array, "B L C/2"],
+    kv_heads: int,
+    slots: int,
+    dtype: Any,
     query_block: int = 0,
     rounded: bool = False,
-) -> Float[Array, "B L K C"]:
-    """Attention of a whole prompt to itself, each token up to its own place, for inference; `q` is scaled."""
-    if q.dtype == jnp.float32 and kernels.native():
-        return kernels.causal(q, k, v, rounded)
-    places = jnp.arange(q.shape[1])
-    mask = jnp.broadcast_to(places[:, None] >= places, (q.shape[0], len(places), len(places)))
-    return attention(q, k, v, mask, query_block)
+) -> tuple[Float[Array, "B L K C"], Float[Array, "B G S C"], Float[Array, "B G S C"]]:
+    """Attention of whole prompts to themselves, each token up to its own place, for inference.
+
+    Args:
+        heads: queries, keys and values, not rotated or scaled yet.
+        cosines, sines: of the angles of the tokens' positions.
+        slots: of the cache that is filled, of `dtype`, with zeros after the prompt.
+        rounded: float32 factors may be rounded to bfloat16 where the processor has units for that.
+
+    Returns the heads' outputs, and the cache: rotated keys, and values.
+    """
+    if heads.dtype == jnp.float32 and dtype in (jnp.float32, jnp.bfloat16) and kernels.native():
+        return kernels.causal(heads, cosines, sines, kv_heads, slots, dtype, rounded)
+    b, length, count, width = heads.shape
+    q, k, v = jnp.split(heads, [count - 2 * kv_heads, count - kv_heads], axis=2)
+    turn = lambda x: rotated(x, cosines[:, :, None], sines[:, :, None])
+    q, k = (turn(q) * width**-0.5).astype(heads.dtype), turn(k).astype(heads.dtype)
+    places = jnp.arange(length)
+    mask = jnp.broadcast_to(places[:, None] >= places, (b, length, length))
+    keep = lambda y: jnp.pad(y.swapaxes(1, 2).astype(dtype), ((0, 0), (0, 0), (0, slots - length), (0, 0)))
+    return attention(q, k, v, mask, query_block), keep(k), keep(v)
 
 
 def rotated(x: Float[Array, "*B C"], cosines: Float[Array, "*B C/2"], sines: Float[Array, "*B C/2"]) -> Array:

@@ -1,11 +1,10 @@
 // The products that XLA's CPU back end is slow at, as XLA FFI calls (see kernels.py, which compiles this file):
-//   linear        few rows times a matrix that is kept in float32, bfloat16 or int8: each weight is read once; with
-//                 the norm or the gate before it, and the residual sum after it
+//   linear        rows times a matrix that is kept in float32, bfloat16 or int8, with the norm or the gate before it
+//                 and the residual sum after it; each weight is read once for a few rows
 //   rows          rows of such a matrix
-//   widen         such a matrix in float32, for many rows
 //   decode_step   one query a row against the KV cache, which is written in place
 //   square        self-attention of a square of cells with decomposed relative positions, without a score matrix
-//   causal        self-attention of a prompt, likewise
+//   causal        self-attention of a prompt, likewise, which also fills the KV cache
 // Sums are float32, and so are the factors, but on a processor with matrix units (Intel's AMX), which multiply what is
 // kept in bfloat16 or int8 as bfloat16. Vectors are the compiler's, of the width of the machine that compiles.
 
@@ -35,6 +34,7 @@
 
 namespace ffi = xla::ffi;
 
+constexpr int64_t kFew = 16;  // rows that are multiplied as they lie
 #if defined(__AVX512F__)
 constexpr int kLanes = 16, kTall = 12;
 #elif defined(__AVX2__)
@@ -96,9 +96,21 @@ inline Vec load(const int8_t* p) {
 #endif
 }
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof(v)); }
+inline void store(Bf16* p, Vec v) {
 #if defined(GOT_TILES)
-inline void store(Bf16* p, Vec v) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh((__m512)v)); }
+  _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
+#else
+  const IntVec b = bits<IntVec>(v), rounded = b + 0x7fff + ((b >> 16) & 1), half = v != v ? IntVec{} + 0x7fc00000 : rounded;
+  const HalfVec h = __builtin_convertvector(half >> 16, HalfVec);
+  std::memcpy(p, &h, sizeof(h));
 #endif
+}
+template <typename To>
+inline void store_all(const float* from, int64_t count, To* to) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(to + i, load(from + i));
+  for (; i < count; ++i) narrow(from[i], to + i);
+}
 inline Vec all(float x) { return x - Vec{}; }
 inline float sum(Vec v) {
   typedef float Four __attribute__((vector_size(16)));
@@ -118,6 +130,25 @@ inline Vec sums_of(Vec* v) {
     for (int i = 0; i < count / 2; ++i) v[i] = pair_sums(v[2 * i], v[2 * i + 1], std::make_index_sequence<kLanes>());
   }
   return v[0];
+}
+// The first (or the last) halves of a and b, number by number.
+template <size_t... I>
+inline Vec zip(Vec a, Vec b, int half, std::index_sequence<I...>) {
+  constexpr int step = kLanes / 2;
+  return half ? __builtin_shufflevector(a, b, (I / 2 + I % 2 * kLanes + step)...)
+              : __builtin_shufflevector(a, b, (I / 2 + I % 2 * kLanes)...);
+}
+// A square of kLanes x kLanes numbers, transposed.
+inline void transpose(Vec v[kLanes]) {
+  constexpr std::make_index_sequence<kLanes> lanes;
+  for (int round = kLanes; round > 1; round /= 2) {
+    Vec next[kLanes];
+    for (int i = 0; i < kLanes / 2; ++i) {
+      next[2 * i] = zip(v[i], v[i + kLanes / 2], 0, lanes);
+      next[2 * i + 1] = zip(v[i], v[i + kLanes / 2], 1, lanes);
+    }
+    for (int i = 0; i < kLanes; ++i) v[i] = next[i];
+  }
 }
 inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 
@@ -171,6 +202,22 @@ void spread(ffi::ThreadPool& pool, int64_t count, const Task& task) {
   std::unique_lock<std::mutex> lock(shared->mutex);
   shared->finished.wait(lock, [&] { return shared->done == count; });
 }
+
+// An array on whole cache lines, of zeros.
+template <typename T>
+struct Lines {
+  explicit Lines(int64_t count) : blocks((count * sizeof(T) + 63) / 64) {}
+  T& operator[](int64_t i) { return data()[i]; }
+  T* data() { return (T*)blocks.data(); }
+  T* begin() { return data(); }
+  T* end() { return (T*)(blocks.data() + blocks.size()); }
+
+ private:
+  struct alignas(64) Block {
+    uint8_t bytes[64];
+  };
+  std::vector<Block> blocks;
+};
 
 // What is done to a product: times scale[out], plus bias[out], plus plus[rows, out]; null: nothing.
 struct After {
@@ -241,38 +288,13 @@ inline __m512i halves(const int8_t* from, int64_t count) {
   return (__m512i)_mm512_cvtne2ps_pbh(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(high)), left);
 }
 
-// A square of 16 x 16 words, transposed.
-inline void transpose(__m512i r[16]) {
-  __m512i t[16];
-  for (int i = 0; i < 8; ++i) {
-    t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-    t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  for (int i = 0; i < 4; ++i) {  // now in quarters: r[i + 4 k] holds rows 4 k .. of columns i, i + 4, i + 8, i + 12
-    const __m512i even = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88), odd = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-    const __m512i evens = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-    const __m512i odds = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-    t[i] = _mm512_shuffle_i32x4(even, evens, 0x88);
-    t[i + 4] = _mm512_shuffle_i32x4(odd, odds, 0x88);
-    t[i + 8] = _mm512_shuffle_i32x4(even, evens, 0xdd);
-    t[i + 12] = _mm512_shuffle_i32x4(odd, odds, 0xdd);
-  }
-  for (int i = 0; i < 16; ++i) r[i] = t[i];
-}
-
 // Up to 16 rows of up to 32 numbers as columns of a second factor.
 template <typename From>
 inline void columns_tile(const From* from, int64_t stride, int64_t rows, int64_t count, Tile* to) {
-  __m512i r[16];
-  for (int i = 0; i < 16; ++i) r[i] = i < rows ? halves(from + i * stride, count) : _mm512_setzero_si512();
-  transpose(r);
-  for (int i = 0; i < 16; ++i) _mm512_store_si512(to->at + 32 * i, r[i]);
+  Vec pairs[16];
+  for (int i = 0; i < 16; ++i) pairs[i] = i < rows ? (Vec)halves(from + i * stride, count) : Vec{};
+  transpose(pairs);
+  for (int i = 0; i < 16; ++i) _mm512_store_si512(to->at + 32 * i, (__m512i)pairs[i]);
 }
 
 // Up to 16 rows of up to 32 numbers of a first factor.
@@ -318,7 +340,8 @@ void linear_tiles(ffi::ThreadPool& pool, const float* x, const W* w, const After
     }
   });
   const int64_t high = std::max<int64_t>(2, (1 << 20) / int64_t(sizeof(Tile)) / steps / 2 * 2);  // stays in the L2 cache
-  const int64_t wide = whole(std::min<int64_t>(512, out / (4 * pool.num_threads())) + 1, 32);
+  const int64_t threads = pool.num_threads(), shares = threads * std::max<int64_t>(2, (out - 1) / (threads * 512) + 1);
+  const int64_t wide = whole((out + shares - 1) / shares, 32);
   const int64_t blocks = (row_tiles + high - 1) / high, strips = (out + wide - 1) / wide;
   const bool as_it_lies = std::is_same_v<W, Bf16> && row_tiles <= 4 && in % 32 == 0;
   spread(pool, blocks * strips, [&](int64_t task) {
@@ -365,12 +388,12 @@ void linear_tiles(ffi::ThreadPool& pool, const float* x, const W* w, const After
           const __m512 times = rest.scale ? _mm512_maskz_loadu_ps(mask, rest.scale) : _mm512_set1_ps(1.0f);
           const __m512 bias = rest.bias ? _mm512_maskz_loadu_ps(mask, rest.bias) : _mm512_setzero_ps();
           for (int64_t column = 0; column < more; ++column) {
-            __m512i r[16];
-            for (int i = 0; i < 16; ++i) r[i] = _mm512_load_si512(sums[2 * part + column] + 16 * i);
-            transpose(r);
+            Vec line[16];
+            for (int i = 0; i < 16; ++i) line[i] = load(sums[2 * part + column] + 16 * i);
+            transpose(line);
             const int64_t row = 16 * (m + column), count = std::min<int64_t>(16, rows - row);
             for (int64_t i = 0; i < count; ++i) {
-              __m512 value = _mm512_fmadd_ps((__m512)r[i], times, bias);
+              __m512 value = _mm512_fmadd_ps((__m512)line[i], times, bias);
               if (rest.plus) value += _mm512_maskz_loadu_ps(mask, rest.plus + (row + i) * out);
               _mm512_mask_storeu_ps(y + (row + i) * out + first, mask, value);
             }
@@ -428,6 +451,96 @@ inline void dots_of_rows(const float* x, const W* w, const After& after, float* 
   }
 }
 
+// Up to kLanes rows of numbers, the numbers of a place side by side (zeros for missing rows), `stride` from a place to the
+// next; at each place `wide` numbers are written, and kLanes while a next place follows.
+template <typename From>
+inline void side_by_side(const From* from, int64_t row, int64_t rows, int64_t count, float* to, int64_t stride,
+                         int64_t wide) {
+  int64_t k = 0;
+  for (; k + kLanes < count || (wide >= kLanes && k + kLanes <= count); k += kLanes) {
+    Vec v[kLanes];
+    for (int i = 0; i < kLanes; ++i) v[i] = i < rows ? load(from + i * row + k) : Vec{};
+    transpose(v);
+    for (int i = 0; i < kLanes; ++i) store(to + (k + i) * stride, v[i]);
+  }
+  for (; k < count; ++k) {
+    for (int64_t i = 0; i < std::min<int64_t>(wide, kLanes); ++i) {
+      to[k * stride + i] = i < rows ? widen(from[i * row + k]) : 0.0f;
+    }
+  }
+}
+
+// sums[kTall][2] = a . b: kTall rows of x, their numbers side by side, times kWide outputs, likewise.
+inline void sums_of_tile(const float* a, const float* b, int64_t inner, Vec sums[kTall][2]) {
+  for (int64_t k = 0; k < inner; ++k, a += kTall, b += kWide) {
+    const Vec left = load(b), right = load(b + kLanes);
+    for (int m = 0; m < kTall; ++m) {
+      sums[m][0] += a[m] * left;
+      sums[m][1] += a[m] * right;
+    }
+  }
+}
+
+// y[rows, out] = x . w^T and what comes after, for many rows: a strip of w is laid out and stays in the cache, and all
+// of x passes by it.
+template <typename W>
+void linear_strips(ffi::ThreadPool& pool, const float* x, const W* w, const After& after, float* y, int64_t rows,
+                   int64_t in, int64_t out) {
+  constexpr int64_t kDeep = 512, kStrip = 256;
+  const int64_t tiles = (rows + kTall - 1) / kTall, threads = pool.num_threads();
+  std::unique_ptr<float[]> packed(new float[tiles * kTall * in + kLanes]);
+  spread(pool, tiles, [&](int64_t m) {
+    const int64_t first = m * kTall, count = std::min<int64_t>(kTall, rows - first);
+    side_by_side(x + first * in, in, count, in, &packed[first * in], kTall, m + 1 < tiles ? kTall : kLanes);
+  });
+  const int64_t strips = threads * ((out + threads * kStrip - 1) / (threads * kStrip));
+  const int64_t strip = whole((out + strips - 1) / strips, kWide);
+  spread(pool, (out + strip - 1) / strip, [&](int64_t task) {
+    const int64_t first = task * strip, last = std::min(out, first + strip), panels = (last - first + kWide - 1) / kWide;
+    std::unique_ptr<float[]> b(new float[panels * kWide * std::min(kDeep, in)]);
+    for (int64_t start = 0; start < in; start += kDeep) {
+      const int64_t deep = std::min(kDeep, in - start);
+      const bool ends = start + deep == in;
+      for (int64_t n = 0; n < panels * kWide; n += kLanes) {
+        float* to = &b[n / kWide * kWide * deep + n % kWide];
+        side_by_side(w + (first + n) * in + start, in, last - first - n, deep, to, kWide, kLanes);
+      }
+      for (int64_t m = 0; m < tiles; ++m) {
+        const int64_t count = std::min<int64_t>(kTall, rows - m * kTall);
+        for (int64_t n = 0; n < panels; ++n) {
+          Vec sums[kTall][2] = {};
+          sums_of_tile(&packed[(m * in + start) * kTall], &b[n * kWide * deep], deep, sums);
+          const int64_t column = first + n * kWide, columns = std::min<int64_t>(kWide, last - column);
+          for (int64_t i = 0; i < count; ++i) {
+            const int64_t place = (m * kTall + i) * out + column;
+            const After rest = after.at(place, column);
+            if (columns == kWide) {
+              for (int half = 0; half < 2; ++half) {
+                const int64_t c = half * kLanes;
+                Vec value = start > 0 ? load(y + place + c) + sums[i][half] : sums[i][half];
+                if (ends && rest.scale) value *= load(rest.scale + c);
+                if (ends && rest.bias) value += load(rest.bias + c);
+                if (ends && rest.plus) value += load(rest.plus + c);
+                store(y + place + c, value);
+              }
+              continue;
+            }
+            float line[kWide];
+            std::memcpy(line, sums[i], sizeof(line));
+            for (int64_t c = 0; c < columns; ++c) {
+              float value = start > 0 ? y[place + c] + line[c] : line[c];
+              if (ends && rest.scale) value *= rest.scale[c];
+              if (ends && rest.bias) value += rest.bias[c];
+              if (ends && rest.plus) value += rest.plus[c];
+              y[place + c] = value;
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
 // y[rows, out] = x[rows, in] . w[out, in], and what comes after.
 template <typename W>
 void linear_of(ffi::ThreadPool& pool, const float* x, const W* w, const After& after, float* y, int64_t rows,
@@ -448,6 +561,7 @@ void linear_of(ffi::ThreadPool& pool, const float* x, const W* w, const After& a
     }
   }
 #endif
+  if (rows > kFew) return linear_strips(pool, x, w, after, y, rows, in, out);
   constexpr int kOuts = 3;
   const int64_t block = std::max<int64_t>(6, std::min<int64_t>(510, out / (4 * pool.num_threads()) / 6 * 6));
   spread(pool, (out + block - 1) / block, [&](int64_t i) {
@@ -537,36 +651,11 @@ ffi::Error rows_of(ffi::AnyBuffer w, ffi::Buffer<ffi::F32> scale, ffi::Buffer<ff
   return ffi::Error::Success();
 }
 
-// The weights of w[out, in] as floats, for XLA's product of many rows.
-template <typename W>
-void widen_of(ffi::ThreadPool& pool, const W* w, const float* scale, float* to, int64_t in, int64_t out) {
-  const int64_t block = std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(in, 1));
-  spread(pool, (out + block - 1) / block, [&](int64_t i) {
-    for (int64_t n = i * block; n < std::min(out, (i + 1) * block); ++n) {
-      const float times = scale ? scale[n] : 1.0f;
-      int64_t k = 0;
-      for (; k + kLanes <= in; k += kLanes) store(to + n * in + k, load(w + n * in + k) * times);
-      for (; k < in; ++k) to[n * in + k] = widen(w[n * in + k]) * times;
-    }
-  });
-}
-
-ffi::Error widen_matrix(ffi::ThreadPool pool, ffi::AnyBuffer w, ffi::Buffer<ffi::F32> scale,
-                        ffi::ResultBuffer<ffi::F32> to) {
-  const int64_t in = w.dimensions()[1], out = w.dimensions()[0];
-  const float* times = maybe(scale);
-  switch (w.element_type()) {
-    case ffi::BF16: widen_of(pool, (const Bf16*)w.untyped_data(), times, to->typed_data(), in, out); break;
-    case ffi::S8: widen_of(pool, (const int8_t*)w.untyped_data(), times, to->typed_data(), in, out); break;
-    default: return ffi::Error::InvalidArgument("widen: weights must be bfloat16 or int8");
-  }
-  return ffi::Error::Success();
-}
-
 // ----------------------------------------------------------------------------------------------------- decode_step
 
 // A head turned by its position's angles: pairs are (c, c + width / 2).
-inline void turn(const float* x, const float* cosines, const float* sines, int64_t width, float scale, float* to) {
+inline void turn(const float* x, const float* cosines, const float* sines, int64_t width, float scale,
+                 float* __restrict to) {
   const int64_t half = width / 2;
   for (int64_t c = 0; c < half; ++c) {
     const float a = x[c], b = x[c + half];
@@ -584,10 +673,8 @@ void look(const float* q, const float* k, const float* v, const float* cosines, 
   turned.resize(width);
   if (place < slots) {
     turn(k, cosines, sines, width, 1.0f, turned.data());
-    for (int64_t c = 0; c < width; ++c) {
-      narrow(turned[c], keys + place * width + c);
-      narrow(v[c], values + place * width + c);
-    }
+    store_all(turned.data(), width, keys + place * width);
+    store_all(v, width, values + place * width);
   }
   const int64_t seen = std::min(place + 1, slots), padded = (seen + kLanes - 1) / kLanes * kLanes;
   static thread_local std::vector<float> room;
@@ -809,22 +896,6 @@ struct Halves {
 };
 #endif
 
-// An array on whole cache lines, of zeros.
-template <typename T>
-struct Lines {
-  explicit Lines(int64_t count) : blocks((count * sizeof(T) + 63) / 64) {}
-  T& operator[](int64_t i) { return data()[i]; }
-  T* data() { return (T*)blocks.data(); }
-  T* begin() { return data(); }
-  T* end() { return (T*)(blocks.data() + blocks.size()); }
-
- private:
-  struct alignas(64) Block {
-    uint8_t bytes[64];
-  };
-  std::vector<Block> blocks;
-};
-
 // Scores of a block become weights exp(score - top); what was summed under an earlier top is scaled to the new one.
 template <typename To>
 void weigh(const float* s, To* to, int64_t count, float* top, float* total, float* sums, int64_t wide) {
@@ -946,9 +1017,9 @@ ffi::Error square(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> qkv, ffi::Buffer<f
 
 // Rows first .. last - 1 of one head: each looks at the keys up to its own place.
 struct Causal {
-  const float *q, *k, *v;
+  const float *q, *cosines, *sines, *k, *v;  // k is rotated already, and lies together
   float* out;
-  int64_t width, q_stride, k_stride;  // floats from a token to the next; `out` lies as q does
+  int64_t width, stride, out_stride;  // floats from a token to the next, of q and v, and of `out`
 
   template <typename Way>
   void run(int64_t first, int64_t last) const {
@@ -957,17 +1028,21 @@ struct Causal {
     constexpr int64_t kRows = 64, kKeys = 256;
     const int64_t wide = whole(width, Way::kColumns), blocks = (last + kKeys - 1) / kKeys, deep = Way::inner(width);
     const int64_t k_size = Way::size(width, kKeys), v_size = Way::size(kKeys, wide);
-    const float none = -std::numeric_limits<float>::infinity();
+    const float none = -std::numeric_limits<float>::infinity(), scale = 1.0f / std::sqrt(float(width));
     Lines<Number> keys(blocks * k_size), values(blocks * v_size), rows(kRows * deep), weights(kRows * kKeys);
-    Lines<float> scores(kRows * kKeys), sums(kRows * wide), top(kRows), total(kRows);
+    Lines<float> turned(kRows * width), scores(kRows * kKeys), sums(kRows * wide), top(kRows), total(kRows);
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t start = b * kKeys, count = std::min(kKeys, last - start);
-      Way::second_turned(k + start * k_stride, k_stride, count, width, &keys[b * k_size], kKeys);
-      Way::second(v + start * k_stride, k_stride, count, width, &values[b * v_size], wide);
+      Way::second_turned(k + start * width, width, count, width, &keys[b * k_size], kKeys);
+      Way::second(v + start * stride, stride, count, width, &values[b * v_size], wide);
     }
     for (int64_t row = first; row < last; row += kRows) {
       const int64_t count = std::min(kRows, last - row);
-      Way::first(q + row * q_stride, q_stride, count, width, 1.0f, rows.data());
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t angle = (row + i) * (width / 2);
+        turn(q + (row + i) * stride, cosines + angle, sines + angle, width, scale, &turned[i * width]);
+      }
+      Way::first(turned.data(), width, count, width, 1.0f, rows.data());
       std::fill(sums.begin(), sums.end(), 0.0f);
       std::fill(total.begin(), total.end(), 0.0f);
       std::fill(top.begin(), top.end(), none);
@@ -979,32 +1054,66 @@ struct Causal {
         Number* weight = std::is_same_v<Number, float> ? (Number*)scores.data() : weights.data();
         for (int64_t i = 0; i < count; ++i) {
           float* s = &scores[i * kKeys];
-          const int64_t own = std::max<int64_t>(0, std::min(padded, row + i + 1 - start));
-          std::fill(s + own, s + kKeys, none);
-          if (own > 0) weigh(s, weight + i * kKeys, kKeys, &top[i], &total[i], &sums[i * wide], wide);
-          if (own == 0) std::fill(weight + i * kKeys, weight + (i + 1) * kKeys, Number{});
+          const int64_t own = std::max<int64_t>(0, std::min(padded, row + i + 1 - start)), end = whole(own, kLanes);
+          std::fill(s + own, s + end, none);
+          if (own > 0) weigh(s, weight + i * kKeys, end, &top[i], &total[i], &sums[i * wide], wide);
+          std::fill(weight + i * kKeys + end, weight + (i + 1) * kKeys, Number{});
         }
         Way::product(weight, kKeys, &values[b * v_size], wide, sums.data(), wide, count, wide, there);
       }
       for (int64_t i = 0; i < count; ++i) {
-        for (int64_t c = 0; c < width; ++c) out[(row + i) * q_stride + c] = sums[i * wide + c] / total[i];
+        for (int64_t c = 0; c < width; ++c) out[(row + i) * out_stride + c] = sums[i * wide + c] / total[i];
       }
     }
   }
 };
 
-// q [B, L, K, C] (scaled), k and v [B, L, G, C] -> [B, L, K, C]; `rounded` as above
-ffi::Error causal(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> q, ffi::Buffer<ffi::F32> k, ffi::Buffer<ffi::F32> v,
-                  ffi::ResultBuffer<ffi::F32> out, bool rounded) {
-  auto shape = q.dimensions();
-  const int64_t length = shape[1], heads = shape[2], width = shape[3], groups = k.dimensions()[2];
+// heads [B, L, K + 2 G, C] (queries, keys, values), cosines and sines [B, L, C / 2] -> out [B, L, K, C] and caches
+// [B, G, S, C], with zeros after L; `rounded` as above
+ffi::Error causal(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ffi::Buffer<ffi::F32> cosines,
+                  ffi::Buffer<ffi::F32> sines, ffi::ResultBuffer<ffi::F32> out, ffi::Result<ffi::AnyBuffer> keys,
+                  ffi::Result<ffi::AnyBuffer> values, bool rounded) {
+  auto shape = keys->dimensions();
+  const int64_t rows = shape[0], groups = shape[1], slots = shape[2], width = shape[3];
+  const int64_t length = all_heads.dimensions()[1], heads = all_heads.dimensions()[2] - 2 * groups;
+  const int64_t stride = (heads + 2 * groups) * width, angles = length * (width / 2);
+  const float* from = all_heads.typed_data();
+  std::unique_ptr<float[]> turned(new float[rows * groups * length * width]);
+  auto fill = [&](auto* key, auto* value) {
+    spread(pool, rows * groups, [&](int64_t i) {
+      const int64_t row = i / groups, group = i % groups;
+      const float* k = from + row * length * stride + (heads + group) * width;
+      for (int64_t t = 0; t < length; ++t) {
+        const int64_t angle = row * angles + t * (width / 2), place = (i * slots + t) * width;
+        float* to = &turned[(i * length + t) * width];
+        turn(k + t * stride, cosines.typed_data() + angle, sines.typed_data() + angle, width, 1.0f, to);
+        store_all(to, width, key + place);
+        store_all(k + t * stride + groups * width, width, value + place);
+      }
+      const int64_t rest = (slots - length) * width;
+      std::memset((void*)(key + (i * slots + length) * width), 0, rest * sizeof(*key));
+      std::memset((void*)(value + (i * slots + length) * width), 0, rest * sizeof(*value));
+    });
+  };
+  switch (keys->element_type()) {
+    case ffi::F32: fill((float*)keys->untyped_data(), (float*)values->untyped_data()); break;
+    case ffi::BF16: fill((Bf16*)keys->untyped_data(), (Bf16*)values->untyped_data()); break;
+    default: return ffi::Error::InvalidArgument("causal: the cache must be float32 or bfloat16");
+  }
   const int64_t cuts = std::max<int64_t>(1, std::min<int64_t>(8, length / 256));
-  spread(pool, shape[0] * heads * cuts, [&](int64_t i) {
-    const int64_t b = i / cuts / heads, head = i / cuts % heads, cut = cuts - 1 - i % cuts;  // the longest first
-    const int64_t from = (b * length * heads + head) * width;
-    const int64_t group = (b * length * groups + head / (heads / groups)) * width;
-    Causal one{q.typed_data() + from, k.typed_data() + group,  v.typed_data() + group, out->typed_data() + from,
-               width,                 heads * width, groups * width};
+  spread(pool, rows * heads * cuts, [&](int64_t i) {
+    const int64_t row = i / cuts / heads, head = i / cuts % heads, cut = cuts - 1 - i % cuts;  // the longest first
+    const int64_t group = head / (heads / groups);
+    const float* begin = from + row * length * stride;
+    Causal one{begin + head * width,
+               cosines.typed_data() + row * angles,
+               sines.typed_data() + row * angles,
+               &turned[(row * groups + group) * length * width],
+               begin + (heads + groups + group) * width,
+               out->typed_data() + (row * length * heads + head) * width,
+               width,
+               stride,
+               heads * width};
     const int64_t first = length * cut / cuts, last = length * (cut + 1) / cuts;
 #if defined(GOT_TILES)
     if (rounded && has_tiles()) return one.run<Halves>(first, last);
@@ -1036,13 +1145,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(got_rows, rows_of,
                                   .Arg<ffi::Buffer<ffi::S32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>());
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(got_widen, widen_matrix,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::Buffer<ffi::F32>>()
-                                  .Ret<ffi::Buffer<ffi::F32>>());
-
 XLA_FFI_DEFINE_HANDLER_SYMBOL(got_decode_step, decode_step,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
@@ -1072,4 +1174,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(got_causal, causal,
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
                                   .Attr<bool>("rounded"));

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +58,7 @@ def _register() -> bool:
         said = getattr(err, "stderr", None) or str(err)
         logging.getLogger(__name__).info("got-jax does without its CPU kernels, slower: %s", said.strip()[-300:])
         return False
-    for name in ("linear", "rows", "widen", "decode_step", "square", "causal"):
+    for name in ("linear", "rows", "decode_step", "square", "causal"):
         handler = jax.ffi.pycapsule(getattr(library, f"got_{name}"))
         jax.ffi.register_ffi_target(f"got_jax_{name}", handler, platform="cpu")
     return True
@@ -115,11 +116,6 @@ def rows(
     return jax.ffi.ffi_call("got_jax_rows", out)(w, _vector(scale), index)
 
 
-def widen(w: Float[Array, "N K"] | Int[Array, "N K"], scale: Float[Array, "N"] | None) -> Float[Array, "N K"]:
-    """bfloat16 or int8 weights in float32."""
-    return jax.ffi.ffi_call("got_jax_widen", jax.ShapeDtypeStruct(w.shape, np.float32))(w, _vector(scale))
-
-
 def _vector(x: Array | None) -> Array:
     return jnp.zeros(0, jnp.float32) if x is None else x.astype(jnp.float32)
 
@@ -157,7 +153,17 @@ def square(
 
 
 def causal(
-    q: Float[Array, "B L K C"], k: Float[Array, "B L G C"], v: Float[Array, "B L G C"], rounded: bool = False
-) -> Float[Array, "B L K C"]:
-    """`ops.attention.causal_attention` of float32 arrays, likewise."""
-    return jax.ffi.ffi_call("got_jax_causal", jax.ShapeDtypeStruct(q.shape, np.float32))(q, k, v, rounded=rounded)
+    heads: Float[Array, "B L K+2*G C"],
+    cosines: Float[Array, "B L C/2"],
+    sines: Float[Array, "B L C/2"],
+    kv_heads: int,
+    slots: int,
+    dtype: Any,
+    rounded: bool = False,
+) -> tuple[Float[Array, "B L K C"], Float[Array, "B G S C"], Float[Array, "B G S C"]]:
+    """`ops.attention.causal_attention` of float32 heads, likewise."""
+    b, length, count, width = heads.shape
+    out = jax.ShapeDtypeStruct((b, length, count - 2 * kv_heads, width), np.float32)
+    cache = jax.ShapeDtypeStruct((b, kv_heads, slots, width), dtype)
+    call = jax.ffi.ffi_call("got_jax_causal", (out, cache, cache))
+    return tuple(call(heads, cosines, sines, rounded=rounded))  # type: ignore[return-value]

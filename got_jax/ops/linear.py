@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +10,6 @@ from jaxtyping import Array, Float, Int
 
 from got_jax.errors import GotError
 from got_jax.ops import kernels
-
-FEW = 64  # rows up to which the kernel, which reads each weight once, is faster than XLA's product (docs/speed.md)
 
 
 class Matrix(NamedTuple):
@@ -59,9 +56,7 @@ def linear(
         dtype: of the result; default: of `x`.
     """
     dtype = x.dtype if dtype is None else dtype
-    rows, kind = math.prod(x.shape[:-1]), w.values.dtype
-    known = kind in (jnp.float32, jnp.bfloat16, jnp.int8) and kernels.native()
-    if known and (rows <= FEW or (kind != jnp.float32 and kernels.tiles())):
+    if w.values.dtype in (jnp.float32, jnp.bfloat16, jnp.int8) and kernels.native():
         y = kernels.linear(x.astype(jnp.float32), w.values, w.scale, bias, norm, eps, gated, plus)
         return y.astype(dtype)
     if norm is not None:
@@ -69,8 +64,6 @@ def linear(
     if gated:
         gate, up = jnp.split(x, 2, axis=-1)
         x = jax.nn.silu(gate) * up
-    if known and kind != jnp.float32 and x.dtype == jnp.float32:
-        w = Matrix(kernels.widen(w.values, w.scale))
     y = jnp.einsum("...k,nk->...n", x, w.values.astype(x.dtype), preferred_element_type=jnp.float32)
     y = y if w.scale is None else y * w.scale
     y = (y if bias is None else y + bias).astype(dtype)

@@ -38,15 +38,19 @@ def seconds(function: Callable[..., Any], *arguments: Any) -> float:
 def both(function: Callable[..., Any], *arguments: Any) -> tuple[float, float]:
     """Seconds with the kernels and without."""
     with_kernels = seconds(lambda *a: function(*a), *arguments)
-    os.environ[kernels.OFF] = "0"
+    os.environ[kernels.SETTING] = "0"
     try:
         return with_kernels, seconds(lambda *a: function(*a), *arguments)
     finally:
-        del os.environ[kernels.OFF]
+        del os.environ[kernels.SETTING]
 
 
 def random(*shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(0).standard_normal(shape, np.float32))
+
+
+def turned(heads: jax.Array, angles: jax.Array) -> attention.Heads:
+    return attention.Heads(heads, jnp.cos(angles), jnp.sin(angles))
 
 
 def table() -> str:
@@ -56,7 +60,7 @@ def table() -> str:
     weights = random(24 * 1024, 1024)
     for kind in ("float32", "bfloat16", "int8"):
         kept = matrix(weights, kind)
-        for rows in (1, 4, 16, 64):
+        for rows in (1, 4, 16, 64, 512):
             ours, plain = both(lambda x, w=kept: linear(x, w), random(rows, 1024))
             rate = lambda s: f"{weights.size / s / 1e9:.2f}"
             name = f"{rows} rows x [24576, 1024] {kind}, 1e9 weights/s"
@@ -64,19 +68,21 @@ def table() -> str:
     head = 64
     for side, squares in ((64, 1), (14, 25)):
         tables = random(2 * side - 1, head), random(2 * side - 1, head)
-        attend = lambda qkv, h, w: attention.square_attention(qkv, h, w, query_block=256)
+        attend = lambda qkv, h, w: attention.square_attention(qkv, h, w, query_block=256, rounded=True)
         ours, plain = both(attend, random(squares, side**2, 3, 12, head), *tables)
         lines.append(
             f"| {squares} squares of {side} x {side}, 12 heads, s | {ours:.3f} | {plain:.3f} | {plain / ours:.1f} x |"
         )
     for length in (300, 2048):
-        qkv = [random(1, length, 16, head)] * 3
-        ours, plain = both(lambda q, k, v: attention.causal_attention(q, k, v, 512), *qkv)
+        heads = turned(random(1, length, 48, head), random(1, length, head // 2))
+        attend = lambda h, n=length: attention.causal_attention(h, 16, n, jnp.dtype("bfloat16"), 512, rounded=True)
+        ours, plain = both(attend, heads)
         lines.append(f"| a prompt of {length}, 16 heads, s | {ours:.4f} | {plain:.4f} | {plain / ours:.1f} x |")
     for rows, slots in ((1, 1024), (16, 1024)):
-        token, cache = [random(rows, 16, head)] * 3, [random(rows, 16, slots, head).astype(jnp.bfloat16)] * 2
-        places = jnp.full(rows, slots - 1)
-        ours, plain = both(lambda q, k, v, p, *c: attention.decode_step(q, k, v, p, *c)[0], *token, places, *cache)
+        cache = [random(rows, 16, slots, head).astype(jnp.bfloat16)] * 2
+        heads = turned(random(rows, 48, head), random(rows, head // 2))
+        look = lambda h, p, k, v: attention.decode_step(h, p, k, v)[0]
+        ours, plain = both(look, heads, jnp.full(rows, slots - 1), *cache)
         lines.append(f"| {rows} rows look at {slots} tokens, s | {ours:.5f} | {plain:.5f} | {plain / ours:.1f} x |")
     return "\n".join(lines)
 

@@ -21,7 +21,7 @@ from got_jax.errors import require
 from got_jax.models.got import normalise_pixels, place_images
 from got_jax.models.vitdet import cut_patches, merge_windows, partition_windows
 from got_jax.ops import kernels
-from got_jax.ops.attention import causal_attention, decode_step, square_attention
+from got_jax.ops.attention import Heads, causal_attention, decode_step, square_attention
 from got_jax.ops.conv import views3x3
 from got_jax.ops.linear import Matrix, linear, matrix, rms_norm, rows_of
 from got_jax.weights.lazy import lazy
@@ -205,14 +205,6 @@ def _layer_norm(x: Array, p: dict, eps: float) -> Array:
     return (y * p["scale"] + p["bias"]).astype(x.dtype)
 
 
-class Heads(NamedTuple):
-    """Queries, keys and values of every token, and the angles of its position; not rotated or scaled yet."""
-
-    all: Float[Array, "B L K+2*G C"]
-    cosines: Float[Array, "B L C/2"]
-    sines: Float[Array, "B L C/2"]
-
-
 Attend = Callable[[Heads, Any], tuple[Array, LayerCache]]
 
 
@@ -265,7 +257,7 @@ def prefill_embedded(
     rows, length = x.shape[:2]
 
     def attend(heads: Heads, _: None) -> tuple[Array, LayerCache]:
-        y, keys, values = causal_attention(*heads, c.kv_heads, slots, jnp.dtype(config.dtype), c.query_block, rounded)
+        y, keys, values = causal_attention(heads, c.kv_heads, slots, jnp.dtype(config.dtype), c.query_block, rounded)
         return y, LayerCache(keys, values)
 
     positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
@@ -284,7 +276,7 @@ def step(
     x = rows_of(params.decoder["embedding"], tokens[:, None], activations(config))
 
     def attend(heads: Heads, cache: LayerCache) -> tuple[Array, LayerCache]:
-        y, keys, values = decode_step(*(a[:, 0] for a in heads), positions, *cache)
+        y, keys, values = decode_step(jax.tree.map(lambda a: a[:, 0], heads), positions, *cache)
         return y, LayerCache(keys, values)
 
     hidden, caches = _decoder(config, params, x, positions[:, None], caches, attend)

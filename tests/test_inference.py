@@ -26,14 +26,19 @@ def arrays(*shapes: tuple[int, ...]) -> list[jax.Array]:
     return [jnp.asarray(rng.standard_normal(shape, dtype=np.float32)) for shape in shapes]
 
 
-@pytest.fixture(params=["kernels", "twins"])
+@pytest.fixture(params=["kernels", "vectors", "twins"])
 def path(request, monkeypatch) -> Iterator[str]:
-    """With the kernels where this machine can compile them, and without."""
+    """With the kernels where this machine can compile them, with them but without matrix units, and without them."""
     jax.clear_caches()
     if request.param == "twins":
-        monkeypatch.setenv(kernels.OFF, "0")
+        monkeypatch.setenv(kernels.SETTING, "0")
     elif not kernels.native():
         pytest.skip("no C++ compiler here")
+    elif request.param == "vectors":
+        if not kernels.tiles():
+            pytest.skip("no matrix units here: what 'kernels' tests")
+        monkeypatch.setenv(kernels.SETTING, "vectors")
+        assert not kernels.tiles()
     yield request.param
     jax.clear_caches()  # programs are kept by their arguments, not by what is in the environment
 
@@ -95,19 +100,16 @@ def test_attention_of_squares(path, side, squares, heads, width):
 )
 def test_attention_of_prompts(path, dtype, length, heads, groups, width):
     everything, angles = arrays((2, length, heads + 2 * groups, width), (2, length, width // 2))
-    cosines, sines = jnp.cos(angles), jnp.sin(angles)
-    q, k, v = jnp.split(everything, [heads, heads + groups], axis=2)
-    turned = lambda x: attention.rotated(x, cosines[:, :, None], sines[:, :, None])
+    given = attention.Heads(everything, jnp.cos(angles), jnp.sin(angles))
+    q, k, v = attention.rotated(given, groups)
     mask = jnp.broadcast_to(jnp.tril(jnp.ones((length, length), bool)), (2, length, length))
-    want = attention.attention(turned(q) * width**-0.5, turned(k), v, mask)
-    run = lambda rounded: jax.jit(
-        lambda *a: attention.causal_attention(*a, groups, length + 5, jnp.dtype(dtype), rounded=rounded)
-    )(everything, cosines, sines)
-    out, keys, values = run(False)
+    want = attention.attention(q * width**-0.5, k, v, mask)
+    run = jax.jit(attention.causal_attention, static_argnums=(1, 2, 3, 4, 5))
+    out, keys, values = run(given, groups, length + 5, jnp.dtype(dtype), 0, False)
     close(out, want)
-    close(run(True)[0], want, ROUNDED)
+    close(run(given, groups, length + 5, jnp.dtype(dtype), 0, True)[0], want, ROUNDED)
     assert keys.dtype == values.dtype == dtype
-    close(keys[:, :, :length], turned(k).swapaxes(1, 2), 0.02 if dtype == "bfloat16" else 1e-5)
+    close(keys[:, :, :length], k.swapaxes(1, 2), 0.02 if dtype == "bfloat16" else 1e-5)
     close(values[:, :, :length], v.swapaxes(1, 2), 0.02 if dtype == "bfloat16" else 0)
     assert not np.asarray(keys[:, :, length:], np.float32).any()
     assert not np.asarray(values[:, :, length:], np.float32).any()
@@ -136,11 +138,10 @@ def test_one_token_against_the_cache(path, dtype, slots, heads, groups, width):
     )
     keys, values = keys.astype(dtype), values.astype(dtype)
     positions = jnp.array([0, slots - 1, slots // 2])
-    cosines, sines = jnp.cos(angles), jnp.sin(angles)
-    out, new_keys, new_values = jax.jit(attention.decode_step)(everything, cosines, sines, positions, keys, values)
-    q, k, v = jnp.split(everything, [heads, heads + groups], axis=1)
-    turned = lambda x: attention.rotated(x, cosines[:, None], sines[:, None])
-    q, k = turned(q) * width**-0.5, turned(k)
+    given = attention.Heads(everything, jnp.cos(angles), jnp.sin(angles))
+    out, new_keys, new_values = jax.jit(attention.decode_step)(given, positions, keys, values)
+    q, k, v = attention.rotated(given, groups)
+    q = q * width**-0.5
     for row, place in enumerate(np.asarray(positions)):
         written = np.array(keys[row], np.float32)
         written[:, place] = np.asarray(k[row].astype(dtype), np.float32)

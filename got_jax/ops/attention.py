@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from got_jax.ops import kernels
+
+
+class Heads(NamedTuple):
+    """Queries, keys and values of tokens, and the angles of their positions; not rotated or scaled yet.
+
+    *B is [batch, length], or [batch] for one token a row.
+    """
+
+    all: Float[Array, "*B K+2*G C"]
+    cosines: Float[Array, "*B C/2"]
+    sines: Float[Array, "*B C/2"]
 
 
 def attention(
@@ -106,9 +117,7 @@ def square_attention(
 
 
 def causal_attention(
-    heads: Float[Array, "B L K+2*G C"],
-    cosines: Float[Array, "B L C/2"],
-    sines: Float[Array, "B L C/2"],
+    heads: Heads,
     kv_heads: int,
     slots: int,
     dtype: Any,
@@ -118,35 +127,40 @@ def causal_attention(
     """Attention of whole prompts to themselves, each token up to its own place, for inference.
 
     Args:
-        heads: queries, keys and values, not rotated or scaled yet.
-        cosines, sines: of the angles of the tokens' positions.
+        heads: of [batch, length] tokens.
+        kv_heads: how many heads have keys and values (G).
         slots: of the cache that is filled, of `dtype`, with zeros after the prompt.
         rounded: float32 factors may be rounded to bfloat16 where the processor has units for that.
 
     Returns the heads' outputs, and the cache: rotated keys, and values.
     """
-    if heads.dtype == jnp.float32 and dtype in (jnp.float32, jnp.bfloat16) and kernels.native():
-        return kernels.causal(heads, cosines, sines, kv_heads, slots, dtype, rounded)
-    b, length, count, width = heads.shape
-    q, k, v = jnp.split(heads, [count - 2 * kv_heads, count - kv_heads], axis=2)
-    turn = lambda x: rotated(x, cosines[:, :, None], sines[:, :, None])
-    q, k = (turn(q) * width**-0.5).astype(heads.dtype), turn(k).astype(heads.dtype)
+    given = heads.all.dtype
+    if given == jnp.float32 and dtype in (jnp.float32, jnp.bfloat16) and kernels.native():
+        return kernels.causal(heads.all, heads.cosines, heads.sines, kv_heads, slots, dtype, rounded)
+    b, length, _, width = heads.all.shape
+    q, k, v = rotated(heads, kv_heads)
+    q, k = (q * width**-0.5).astype(given), k.astype(given)
     places = jnp.arange(length)
     mask = jnp.broadcast_to(places[:, None] >= places, (b, length, length))
     keep = lambda y: jnp.pad(y.swapaxes(1, 2).astype(dtype), ((0, 0), (0, 0), (0, slots - length), (0, 0)))
     return attention(q, k, v, mask, query_block), keep(k), keep(v)
 
 
-def rotated(x: Float[Array, "*B C"], cosines: Float[Array, "*B C/2"], sines: Float[Array, "*B C/2"]) -> Array:
-    """Heads turned by the angles of their positions (rotary embedding, pairs (c, c + C/2)), in float32."""
-    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cosines - b * sines, b * cosines + a * sines], axis=-1)
+def rotated(heads: Heads, kv_heads: int) -> tuple[Array, Array, Array]:
+    """Queries and keys turned by the angles of their positions (pairs are (c, c + C/2)), in float32, and values."""
+    count = heads.all.shape[-2]
+    q, k, v = jnp.split(heads.all, [count - 2 * kv_heads, count - kv_heads], axis=-2)
+    cosines, sines = heads.cosines[..., None, :], heads.sines[..., None, :]
+
+    def turn(x: Array) -> Array:
+        a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+        return jnp.concatenate([a * cosines - b * sines, b * cosines + a * sines], axis=-1)
+
+    return turn(q), turn(k), v
 
 
 def decode_step(
-    heads: Float[Array, "B K+2*G C"],
-    cosines: Float[Array, "B C/2"],
-    sines: Float[Array, "B C/2"],
+    heads: Heads,
     positions: Int[Array, "B"],
     keys: Float[Array, "B G S C"],
     values: Float[Array, "B G S C"],
@@ -154,23 +168,23 @@ def decode_step(
     """One token a row: its rotated key and its value go into slot positions[b], its queries look at 0 .. positions[b].
 
     Args:
-        heads: queries, keys and values of the token, not rotated or scaled yet.
-        cosines, sines: of the angles of its position.
+        heads: of [batch] tokens.
 
     Returns the heads' outputs and the caches as written.
     """
+    given = heads.all.dtype
     if keys.dtype in (jnp.float32, jnp.bfloat16) and kernels.native():
-        out, keys, values = kernels.decode_step(heads.astype(jnp.float32), cosines, sines, positions, keys, values)
-        return out.astype(heads.dtype), keys, values
+        full = heads.all.astype(jnp.float32)
+        out, keys, values = kernels.decode_step(full, heads.cosines, heads.sines, positions, keys, values)
+        return out.astype(given), keys, values
     b, groups, slots, width = keys.shape
-    q, k, v = jnp.split(heads, [heads.shape[1] - 2 * groups, heads.shape[1] - groups], axis=1)
-    turn = lambda x: rotated(x, cosines[:, None], sines[:, None])
+    q, k, v = rotated(heads, groups)
     rows = jnp.arange(b)
-    keys = keys.at[rows, :, positions].set(turn(k).astype(keys.dtype), mode="drop", unique_indices=True)
+    keys = keys.at[rows, :, positions].set(k.astype(keys.dtype), mode="drop", unique_indices=True)
     values = values.at[rows, :, positions].set(v.astype(values.dtype), mode="drop", unique_indices=True)
-    grouped = (turn(q) * width**-0.5).reshape(b, groups, -1, width).astype(keys.dtype)
+    grouped = (q * width**-0.5).reshape(b, groups, -1, width).astype(keys.dtype)
     scores = jnp.einsum("bgrc,bgsc->bgrs", grouped, keys, preferred_element_type=jnp.float32)
     scores = jnp.where((jnp.arange(slots) <= positions[:, None])[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     out = jnp.einsum("bgrs,bgsc->bgrc", weights, values, preferred_element_type=jnp.float32)
-    return out.reshape(q.shape).astype(heads.dtype), keys, values
+    return out.reshape(q.shape).astype(given), keys, values

@@ -13,6 +13,7 @@
 #include <cmath>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -239,10 +240,11 @@ using Tiles = std::unique_ptr<Tile[]>;
 inline Tiles tiles_of(int64_t count) { return Tiles(new Tile[std::max<int64_t>(count, 1)]); }
 
 #if defined(GOT_TILES)
-// Has this machine matrix units? Linux lets a process use them once it has asked.
+// Are there matrix units to use? Linux lets a process use them once it has asked.
 bool has_tiles() {
   static const bool granted = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
-  return granted;
+  const char* setting = std::getenv("GOT_JAX_KERNELS");
+  return granted && !(setting && std::strcmp(setting, "vectors") == 0);
 }
 
 // The compiler does not know that a tile's load reads memory: what was stored before must lie there.

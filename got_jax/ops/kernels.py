@@ -27,22 +27,17 @@ from jaxtyping import Array, Float, Int
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-w")
-OFF = "GOT_JAX_KERNELS"  # set to 0: do without them
+SETTING = "GOT_JAX_KERNELS"  # 0: do without them; vectors: without matrix units
 
 
 def native() -> bool:
     """Are programs compiled for this machine's CPU with the kernels? Asks for them to be built on first use."""
-    return jax.default_backend() == "cpu" and os.environ.get(OFF) != "0" and _register()
+    return jax.default_backend() == "cpu" and os.environ.get(SETTING) != "0" and _register()
 
 
 def tiles() -> bool:
     """Has this processor matrix units? Then the kernels multiply bfloat16 and int8 weights of any number of rows."""
-    return native() and _tiles()
-
-
-@functools.cache
-def _tiles() -> bool:
-    return bool(_library().got_has_tiles())
+    return native() and bool(_library().got_has_tiles())
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from got_jax.config import DecoderConfig, GotConfig
@@ -57,23 +58,23 @@ def prepare(config: GotConfig, params: dict, weights: str = "") -> Prepared:
     require(config.decoder.kind == "qwen2", "only models with a Qwen2 decoder can be prepared; train this one further.")
     weights, wide = weights or config.dtype, _kept(config)
     e, d = params["encoder"], params["decoder"]
-    read = lambda leaf: jnp.asarray(lazy(leaf).read())
-    turned = lambda kernel, kind: jax.jit(lambda k: matrix(k.T, kind))(kernel)
-    plain = lambda tree: jax.tree.map(lambda leaf: read(leaf).astype(jnp.float32), tree)
-
-    convolution = lambda kernel: {"w": turned(read(kernel).reshape(-1, kernel.shape[-1]), wide)}
+    plain = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(_values(leaf), jnp.float32), tree)
 
     def dense(tree: dict, kind: str) -> dict:
         """{kernel, bias?} -> {w, bias?}"""
-        return {"w": turned(read(tree["kernel"]), kind)} | ({"bias": plain(tree["bias"])} if "bias" in tree else {})
+        bias = {"bias": plain(tree["bias"])} if "bias" in tree else {}
+        return {"w": _laid([_values(tree["kernel"])], kind)} | bias
 
-    groups = read_all = jax.tree.map(read, e["groups"])
+    def convolution(kernel: Any) -> dict:
+        return {"w": _laid([_values(kernel).reshape(-1, kernel.shape[-1])], wide)}
+
+    groups = jax.tree.map(_values, e["groups"])
     blocks = []
     for group in range(config.encoder.depth // config.encoder.global_every):
         for number in range(config.encoder.global_every - 1):
             blocks.append(jax.tree.map(lambda leaf, at=(group, number): leaf[at], groups["windowed"]))
         blocks.append(jax.tree.map(lambda leaf, g=group: leaf[g], groups["global"]))
-    del groups, read_all
+    del groups
     encoder = {
         "patch_embed": dense(e["patch_embed"], wide),
         "pos_embed": plain(e["pos_embed"]),
@@ -103,16 +104,37 @@ def prepare(config: GotConfig, params: dict, weights: str = "") -> Prepared:
         "linear": dense(c["linear"], wide),
     }
     decoder = {
-        "embedding": jax.jit(lambda table: matrix(table, weights))(read(d["embedding"])),
+        "embedding": _kept_as(_values(d["embedding"]), weights),
         "norm": plain(d["norm"]["scale"]),
-        "layers": _decoder_layers(config.decoder, d["layers"], weights, read, turned),
+        "layers": _decoder_layers(config.decoder, d["layers"], weights),
     }
     return Prepared(encoder, connector, decoder)
 
 
-def _decoder_layers(
-    config: DecoderConfig, stacked: dict, kind: str, read: Callable[[Any], Array], turned: Callable[..., Matrix]
-) -> list[dict]:
+def _values(leaf: Any) -> np.ndarray:
+    return np.asarray(lazy(leaf).read())
+
+
+def _laid(kernels: list[np.ndarray], kind: str) -> Matrix:
+    """[K, N] kernels side by side as one matrix. What a PyTorch folder gave lies that way already."""
+    if all(k.T.flags.c_contiguous for k in kernels):
+        return _kept_as(np.concatenate([k.T for k in kernels]) if len(kernels) > 1 else kernels[0].T, kind)
+    return _turned(kernels, kind)
+
+
+def _kept_as(weights: np.ndarray, kind: str) -> Matrix:
+    return Matrix(jnp.asarray(weights)) if weights.dtype == kind else _rounded(weights, kind)
+
+
+_rounded = jax.jit(matrix, static_argnums=1)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _turned(kernels: list[Array], kind: str) -> Matrix:
+    return matrix(jnp.concatenate(kernels, axis=-1).T, kind)
+
+
+def _decoder_layers(config: DecoderConfig, stacked: dict, kind: str) -> list[dict]:
     """A dict a layer; each stacked parameter is read once and dropped before the next."""
     layers: list[dict] = [{} for _ in range(config.depth)]
     attn = stacked["attn"]
@@ -123,14 +145,14 @@ def _decoder_layers(
         "down": [stacked["down_proj"]["kernel"]],
     }
     for name, leaves in fused.items():
-        kernels = [read(leaf) for leaf in leaves]
+        read = [_values(leaf) for leaf in leaves]
         for number, layer in enumerate(layers):
-            layer[name] = turned(jnp.concatenate([k[number] for k in kernels], axis=-1), kind)
-        del kernels
-    bias = jnp.concatenate([read(attn[name]["bias"]) for name in ("q_proj", "k_proj", "v_proj")], axis=-1)
-    norms = [read(stacked[name]["scale"]).astype(jnp.float32) for name in ("norm1", "norm2")]
+            layer[name] = _laid([k[number] for k in read], kind)
+        del read
+    bias = np.concatenate([_values(attn[name]["bias"]) for name in ("q_proj", "k_proj", "v_proj")], axis=-1)
+    small = {"qkv_bias": bias} | {name: _values(stacked[name]["scale"]) for name in ("norm1", "norm2")}
     for number, layer in enumerate(layers):
-        layer |= {"qkv_bias": bias[number].astype(jnp.float32), "norm1": norms[0][number], "norm2": norms[1][number]}
+        layer |= {name: jnp.asarray(values[number], jnp.float32) for name, values in small.items()}
     return layers
 
 

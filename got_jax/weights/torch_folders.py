@@ -212,10 +212,12 @@ def _open_params(folder: Path, config: GotConfig, layout: str, left_out: list[st
 
         def read() -> np.ndarray:
             array = np.empty(leaf.shape, dtype)
+            if rows[0][1].kind == "linear":  # lies as torch has it: `inference.prepare` turns it back
+                array = np.empty((*leaf.shape[:-2], *leaf.shape[:-3:-1]), dtype).swapaxes(-1, -2)
             for name, entry in rows:
                 tensor = get[name].read()
                 require(
-                    np.isfinite(tensor).all(),
+                    _finite(tensor),
                     f"{folder}: tensor {name} of the {layout} layout holds values that are not finite, where numbers "
                     "were expected; copy the checkpoint again.",
                 )
@@ -232,6 +234,12 @@ def _open_params(folder: Path, config: GotConfig, layout: str, left_out: list[st
     if left_out is not None:
         left_out += [*beside, *([head] if head in get else [])]
     return jax.tree_util.tree_map_with_path(opened, part_shapes(config, layout))
+
+
+def _finite(tensor: np.ndarray) -> bool:
+    if tensor.dtype == jnp.bfloat16 and tensor.size:  # NumPy goes through these one by one
+        return int((tensor.reshape(-1).view(np.uint16) & 0x7FFF).max()) < 0x7F80
+    return bool(np.isfinite(tensor).all())
 
 
 def _resize_vocabulary(table: Lazy, rows: int) -> Lazy:

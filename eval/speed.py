@@ -3,6 +3,7 @@
 python -m eval.speed --quick                                        # a few minutes on two cores
 python -m eval.speed --ours bfloat16 int8 --rival float32 bfloat16 --out speed/
 python -m eval.speed --no-rival --curves --out speed/               # time against context and pictures, plotted
+python -m eval.speed --only batch --trace trace/                    # and traces of JAX's profiler
 python -m eval.speed --device gpu --out speed/
 
 Every contestant is a process of its own with random weights; the parent asks one after another for each run, so that
@@ -40,6 +41,7 @@ class Side(Protocol):
     def encode(self, pictures: int) -> float: ...
     def prefill(self, tokens: int) -> float: ...
     def decode(self, rows: int, context: int, tokens: int) -> float: ...
+    def mixed(self, longest: int, continuous: int) -> float: ...
     def page(self, tokens: int) -> float: ...
     def memory(self) -> float: ...
 
@@ -61,10 +63,18 @@ def works(quick: bool, batches: tuple[int, ...], page_tokens: int) -> list[Work]
         for b in batches
     ]
     decode = [dataclasses.replace(w, amount=w.arguments["rows"] * w.arguments["tokens"]) for w in decode]
+    longest = 64 if quick else 256
+    total = sum(mixed_lengths(longest))
     lines = [
         Work("encoder and connector", "pictures/s", "encode", {"pictures": 1}, 1),
         Work("prefill of 300 tokens", "tokens/s", "prefill", {"tokens": 300}, 300),
         *decode,
+        *(
+            Work(
+                f"{ROWS} rows, mixed lengths, {how}", "tokens/s", "mixed", {"longest": longest, "continuous": c}, total
+            )
+            for c, how in enumerate(("fixed batches", "continuous"))
+        ),
         Work("first token of a page", "s", "page", {"tokens": 1}, 0),
     ]
     return lines if quick else [*lines, Work(f"page, {page_tokens} tokens", "s", "page", {"tokens": page_tokens}, 0)]
@@ -84,6 +94,15 @@ EXAMPLES = (__doc__ or "").split("\n\n")[1]
 CONTEXTS = (256, 512, 1024, 2048, 4096, 8192)
 
 
+ROWS = 8  # answered at once where lengths are mixed
+
+
+def mixed_lengths(longest: int) -> list[int]:
+    """Tokens of the answers of a mixed set, as pages and slices have them: many short ones, a few long ones."""
+    drawn = np.random.default_rng(0).lognormal(np.log(longest / 8), 1.0, 3 * ROWS)
+    return np.clip(drawn, 2, longest).astype(int).tolist()
+
+
 def page_file() -> bytes:
     """A page's picture as a file: noise on white, which takes as long to decode as a scan."""
     from PIL import Image
@@ -94,6 +113,19 @@ def page_file() -> bytes:
     return out.getvalue()
 
 
+def random_params(config: GotConfig) -> dict:
+    """Parameters that are drawn when they are read, as from a file."""
+    import jax
+
+    from got_jax.models.got import abstract_params
+    from got_jax.weights.lazy import Lazy
+
+    rng = np.random.default_rng(0)
+    normal = lambda shape: rng.standard_normal(shape, np.float32) * np.float32(0.02)
+    random = lambda leaf: Lazy(leaf.shape, np.dtype(np.float32), lambda: normal(leaf.shape))
+    return jax.tree.map(random, abstract_params(config))
+
+
 class Ours:
     """got-jax's own functions, as `Reader` calls them; no stop mark ends an answer."""
 
@@ -102,9 +134,7 @@ class Ours:
 
         from got_jax.cli import compilation_cache
         from got_jax.inference import prepare
-        from got_jax.models.got import abstract_params
         from got_jax.tokenizers import load_tokenizer
-        from got_jax.weights.lazy import Lazy
 
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
         compilation_cache()
@@ -112,10 +142,7 @@ class Ours:
         dtype = "float32" if weights == "float32" else "bfloat16"
         self.config = dataclasses.replace(config, dtype=dtype)
         self.side = config.encoder.image_px
-        rng = np.random.default_rng(0)
-        normal = lambda shape: rng.standard_normal(shape, np.float32) * np.float32(0.02)
-        random = lambda leaf: Lazy(leaf.shape, np.dtype(np.float32), lambda: normal(leaf.shape))  # as from a file
-        self.params = prepare(self.config, jax.tree.map(random, abstract_params(self.config)), weights)
+        self.params = prepare(self.config, random_params(self.config), weights)
         jax.block_until_ready(self.params)
 
     def encode(self, pictures: int) -> float:
@@ -154,6 +181,25 @@ class Ours:
         begun = time.perf_counter()
         self.jax.block_until_ready(advance(self.config, rules, self.params, state, tokens))
         return time.perf_counter() - begun
+
+    def mixed(self, longest: int, continuous: int) -> float:
+        """Seconds of a mixed set; fixed batches decode until their longest answer is done."""
+        from got_jax.batching import Request, answers
+        from got_jax.generate import DecodeConfig
+
+        nothing = np.zeros((0, self.side, self.side, 3), np.uint8)
+        requests = [Request([7] * 300, nothing, count) for count in mixed_lengths(longest)]
+        groups = [requests] if continuous else [requests[n : n + ROWS] for n in range(0, len(requests), ROWS)]
+        begun = time.perf_counter()
+        for group in groups:
+            for _ in answers(self.config, self.params, group, -1, (-1,), DecodeConfig(longest, 0), ROWS):
+                pass
+        return time.perf_counter() - begun
+
+    def traced(self, method: str, arguments: dict[str, int], folder: str) -> float:
+        """Runs a work once more under JAX's profiler."""
+        with self.jax.profiler.trace(folder):
+            return getattr(self, method)(**arguments)
 
     def page(self, tokens: int) -> float:
         from got_jax import images, prompts
@@ -236,6 +282,12 @@ class Theirs:
         mask = self.torch.ones_like(ids)
         return self._run(lambda: self.model.generate(input_ids=ids, attention_mask=mask, **options, **more))
 
+    def mixed(self, longest: int, continuous: int) -> float:
+        """Fixed batches, whatever is asked for: transformers' generate knows no other."""
+        lengths = mixed_lengths(longest)
+        ids = self.torch.full((ROWS, 300), 7, dtype=self.torch.long, device=self.device)
+        return sum(self._generate(ids, max(lengths[n : n + ROWS])) for n in range(0, len(lengths), ROWS))
+
     def page(self, tokens: int) -> float:
         import jax.numpy as jnp
 
@@ -287,7 +339,7 @@ class Contestant:
         theirs.close()
         self._answer()
 
-    def ask(self, method: str, arguments: dict[str, int]) -> float:
+    def ask(self, method: str, arguments: dict[str, Any]) -> float:
         self.pipe.send((method, arguments))
         return self._answer()
 
@@ -305,9 +357,13 @@ class Contestant:
 
 
 def measure(
-    names: list[str], lines: list[Work], config: GotConfig, device: str, repeats: int
+    names: list[str], lines: list[Work], config: GotConfig, device: str, repeats: int, trace: Path | None = None
 ) -> tuple[Runs, dict[str, float]]:
-    """Seconds of every run (the warming one is left out), and each contestant's peak memory in GiB."""
+    """Seconds of every run (the warming one is left out), and each contestant's peak memory in GiB.
+
+    Args:
+        trace: a folder for a trace of each work of ours.
+    """
     from tqdm import tqdm
 
     contestants = [Contestant(name, config, device) for name in names]
@@ -327,6 +383,10 @@ def measure(
                         slow.add(c.name)
                     bar.update(turn == 0)
             runs[work.name] = taken
+            for c in contestants:
+                if trace is not None and c.name.startswith("got-jax"):
+                    folder = str(trace / c.name.replace(" ", "-") / work.name.replace(" ", "-"))
+                    c.ask("traced", {"method": work.method, "arguments": work.arguments, "folder": folder})
     memory = {c.name: c.ask("memory", {}) for c in contestants}
     for c in contestants:
         c.stop()
@@ -404,6 +464,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="short answers, no whole page")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the works whose name holds TEXT")
     parser.add_argument("--curves", action="store_true", help="cost against context and pictures instead, plotted")
+    parser.add_argument("--trace", type=Path, metavar="DIR", help="also write a profiler's trace of each work of ours")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write speed.json, speed.md and speed.png")
     args, rest = parser.parse_known_args(argv)
     names = [f"got-jax {kind}" for kind in args.ours]
@@ -415,7 +476,7 @@ def main(argv: list[str] | None = None) -> int:
         require(not args.curves or not args.only, "--curves draws all works; leave out --only.")
         require(args.repeats >= 1, f"--repeats is {args.repeats}, but it must be at least 1.")
         config = override(got_580m(), changes_of(rest))
-        runs, memory = measure(names, lines, config, args.device, args.repeats)
+        runs, memory = measure(names, lines, config, args.device, args.repeats, args.trace)
         text = f"{about()}\n\n{table(lines, runs, memory)}"
         print(text)
         if args.out:

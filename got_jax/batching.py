@@ -29,6 +29,7 @@ class Request(NamedTuple):
 
     prompt: Sequence[int]
     pictures: UInt8[np.ndarray, "N H W 3"]
+    max_new_tokens: int | None = None  # where it is shorter than the config's
 
 
 def answers(
@@ -109,6 +110,8 @@ def _begin(
     for row, request in enumerate(requests):
         tokens[row, : len(request.prompt)] = request.prompt
     limit = np.minimum(decode.max_new_tokens, context - lengths).astype(np.int32)
+    for row, request in enumerate(requests):
+        limit[row] = min(limit[row], request.max_new_tokens or limit[row])
     limit[len(requests) :] = 0
     counts = [len(r.pictures) for r in requests]
     side = config.encoder.image_px

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from got_jax.errors import GotError, require
 
 if TYPE_CHECKING:
+    from got_jax.reader import Reader
     from got_jax.train.config import TrainConfig
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got-jax" / "xla"
@@ -54,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
         description="Reads pictures and prints their text.",
         epilog="examples:\n  got-jax ocr page.png\n  got-jax ocr *.jpg --out texts/\n"
-        "  got-jax ocr form.png --box 100 40 620 90\n  got-jax ocr poster.png --crop --model path/to/model",
+        "  got-jax ocr form.png --box 100 40 620 90\n  got-jax ocr poster.png --crop --model path/to/model\n"
+        "  got-jax ocr page.png --stream\n  got-jax ocr *.png --out texts/ --trace trace/",
     )
     ocr.add_argument("files", nargs="+", metavar="FILE", help="PNG, JPEG, TIFF, WebP, BMP or GIF (first frame)")
     ocr.add_argument("--model", default="nano", help="shipped model, model folder, run or hub id (default: nano)")
@@ -74,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         help="how the decoder's weights are kept: smaller is faster, int8 is slightly inexact (default: the model's)",
     )
     ocr.add_argument("--out", type=Path, metavar="DIR", help="write DIR/NAME.txt instead of printing")
+    ocr.add_argument("--stream", action="store_true", help="print the text while it is read, one picture at a time")
+    ocr.add_argument("--trace", type=Path, metavar="DIR", help="write a trace of JAX's profiler, for XProf or Perfetto")
 
     train = commands.add_parser(
         "train",
@@ -146,6 +151,7 @@ def _ocr(args: argparse.Namespace, _: list[str]) -> int:
     from got_jax.reader import Reader, model_folder
     from got_jax.train.checkpoints import open_weights
 
+    require(not (args.stream and args.out), "--stream prints; leave out --out.")
     if args.out:
         try:
             args.out.mkdir(parents=True, exist_ok=True)
@@ -154,24 +160,18 @@ def _ocr(args: argparse.Namespace, _: list[str]) -> int:
         except OSError as err:
             raise GotError(f"output folder {args.out} cannot be written ({err.strerror}); choose another.") from None
     names = _output_names(args.files) if args.out else {}
-    readings = (
-        Reader(*open_weights(model_folder(args.model)))
-        .prepared(args.weights)
-        .read_many(
-            args.files,
-            args.batch_size,
-            format=args.format,
-            box=args.box,
-            color=args.color,
-            crop=args.crop,
-            boxes=args.boxes,
-            layout=args.layout,
-            locate=args.locate,
-            max_new_tokens=args.max_new_tokens,
-        )
-    )
+    reader = Reader(*open_weights(model_folder(args.model))).prepared(args.weights)
+    options = {
+        name: getattr(args, name)
+        for name in ("format", "box", "color", "crop", "boxes", "layout", "locate", "max_new_tokens")
+    }
+    if args.stream:
+        with traced(args.trace):
+            return _stream(reader, args.files, options)
+    readings = reader.read_many(args.files, args.batch_size, **options)
     failed = 0
-    with tqdm(total=len(args.files), unit="picture", disable=None if args.out else True) as bar:
+    bar = tqdm(total=len(args.files), unit="picture", disable=None if args.out else True)
+    with bar, traced(args.trace):
         for file, reading in zip(args.files, readings, strict=True):
             bar.update()
             if isinstance(reading, GotError):
@@ -191,6 +191,41 @@ def _ocr(args: argparse.Namespace, _: list[str]) -> int:
                     print(f"== {file}")
                 print(reading.text, flush=True)
     return 2 if failed else 0
+
+
+def _stream(reader: Reader, files: Sequence[str], options: dict[str, Any]) -> int:
+    failed = 0
+    for file in files:
+        if len(files) > 1:
+            print(f"== {file}")
+        try:
+            for piece in reader.stream(file, **options):
+                print(piece, end="", flush=True)
+            print()
+        except GotError as err:
+            failed += 1
+            print(f"got-jax: {err}", file=sys.stderr)
+    return 2 if failed else 0
+
+
+@contextlib.contextmanager
+def traced(folder: Path | None) -> Iterator[None]:
+    """Traces what is computed meanwhile to `folder` with JAX's profiler; None: does nothing.
+
+    Raises:
+        GotError: when the folder cannot be written.
+    """
+    if folder is None:
+        yield
+        return
+    import jax
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise GotError(f"trace folder {folder} cannot be written ({err.strerror}); choose another.") from None
+    with jax.profiler.trace(str(folder)):
+        yield
 
 
 def _output_names(files: Sequence[str]) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -81,6 +81,50 @@ def generate(
     Raises:
         GotError: when a prompt leaves no room in the model's context.
     """
+    rules, new, batch = _batch(config, prompts, images, image_rows, image_pad, stop_ids, decode)
+    if mesh is not None:
+        batch = jax.device_put(_filled(batch, mesh.shape["data"] * mesh.shape["fsdp"]), batch_sharding(mesh))
+    with laid_out(mesh) if mesh is not None else contextlib.nullcontext():
+        state = begin(config, rules, new, params, *batch)
+        state = advance(config, rules, params, state, new)
+    return decoded(state, range(len(prompts)))
+
+
+def stream(
+    config: GotConfig,
+    params: dict | Prepared,
+    prompt: Sequence[int],
+    images: UInt8[np.ndarray, "N H W 3"],
+    image_pad: int,
+    stop_ids: Sequence[int],
+    decode: DecodeConfig = DecodeConfig(),
+    chunk: int = 8,
+) -> Iterator[Decoded]:
+    """The answer of one prompt so far, after every `chunk` tokens; the last is `generate`'s. Arguments as there.
+
+    Raises:
+        GotError: when the prompt leaves no room in the model's context.
+    """
+    rows = np.zeros(len(images), np.int32)
+    rules, new, batch = _batch(config, [prompt], images, rows, image_pad, stop_ids, decode)
+    state = begin(config, rules, new, params, *batch)
+    while True:
+        yield decoded(state, [0])[0]
+        if bool(state.done.all()):
+            return
+        state = advance(config, rules, params, state, chunk)
+
+
+def _batch(
+    config: GotConfig,
+    prompts: Sequence[Sequence[int]],
+    images: np.ndarray,
+    image_rows: np.ndarray,
+    image_pad: int,
+    stop_ids: Sequence[int],
+    decode: DecodeConfig,
+) -> tuple[Rules, int, tuple[np.ndarray, ...]]:
+    """What `begin` asks for: the rules, room for the answers, and padded prompts with all that belongs to them."""
     context = config.decoder.context_tokens
     lengths = np.array([len(ids) for ids in prompts], np.int32)
     longest = int(lengths.max())
@@ -91,14 +135,8 @@ def generate(
     for row, ids in enumerate(prompts):
         tokens[row, : len(ids)] = ids
     limit = np.minimum(decode.max_new_tokens, context - lengths).astype(np.int32)
-    batch = tokens, tokens == image_pad, lengths, limit, images, image_rows
     rules = Rules(decode.no_repeat_ngram_size, tuple(int(i) for i in stop_ids))
-    if mesh is not None:
-        batch = jax.device_put(_filled(batch, mesh.shape["data"] * mesh.shape["fsdp"]), batch_sharding(mesh))
-    with laid_out(mesh) if mesh is not None else contextlib.nullcontext():
-        state = begin(config, rules, new, params, *batch)
-        state = advance(config, rules, params, state, new)
-    return decoded(state, range(len(prompts)))
+    return rules, new, (tokens, tokens == image_pad, lengths, limit, images, image_rows)
 
 
 def fits(config: GotConfig, prompt_tokens: int) -> None:

@@ -8,9 +8,10 @@ print(got.read("page.png").text)
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,7 +27,7 @@ from got_jax.batching import Request, answers
 from got_jax.blocks import Block, Box, parse, read_boxes, spell
 from got_jax.config import GotConfig, presets
 from got_jax.errors import GotError, require
-from got_jax.generate import DecodeConfig, Decoded, generate
+from got_jax.generate import DecodeConfig, Decoded, generate, stream
 from got_jax.inference import Prepared, prepare
 from got_jax.models.got import abstract_params
 from got_jax.sharding import place
@@ -152,6 +153,66 @@ class Reader:
                 model that was trained on them; `Reading.blocks` and `Reading.boxes` hold what it says.
         """
         require(batch_size >= 1, f"batch_size is {batch_size}, but it must be at least 1.")
+        request, decode = self._asking(
+            format,
+            box,
+            color,
+            crop,
+            max_tiles,
+            max_new_tokens,
+            no_repeat_ngram_size,
+            dialect,
+            layout,
+            boxes,
+            locate,
+        )
+        yield from self._answers(map(request, sources), batch_size, decode, dialect)
+
+    def stream(self, source: Source, **options: Any) -> Iterator[str]:
+        """The text of one picture piece by piece, while it is read; `options` as in `read_many`.
+
+        Together the pieces are the text that `read` gives.
+
+        Raises:
+            GotError: when the picture or an option cannot be used, or the model lies on a mesh.
+        """
+        require(self.mesh is None, "a model on a mesh reads batches; use read_many, or load it without a mesh.")
+        told = inspect.signature(self.read_many).bind([source], **options)
+        told.apply_defaults()
+        given = {name: value for name, value in told.arguments.items() if name not in ("sources", "batch_size")}
+        ask, decode = self._asking(**given)
+        request = ask(source)
+        if isinstance(request, GotError):
+            raise request
+        ids = prompts.prompt_ids(
+            self.tokenizer, request.query, self.config.encoder.image_tokens, len(request.pictures), given["dialect"]
+        )
+        pad, stops = self.tokenizer.special[prompts.IMG_PAD], prompts.stop_ids(self.tokenizer)
+        said = ""
+        for answer in stream(self.config, self.params, ids, np.stack(request.pictures), pad, stops, decode):
+            text = spell(self.tokenizer, answer.tokens).strip()
+            sure = text.rstrip("\N{REPLACEMENT CHARACTER}")  # a letter's bytes may be spread over tokens
+            if sure.startswith(said) and len(sure) > len(said):
+                yield sure[len(said) :]
+                said = sure
+        if text != said:
+            yield text[len(said) :]
+
+    def _asking(
+        self,
+        format: bool,
+        box: Sequence[float] | None,
+        color: str | None,
+        crop: bool,
+        max_tiles: int,
+        max_new_tokens: int,
+        no_repeat_ngram_size: int | None,
+        dialect: prompts.Dialect,
+        layout: bool,
+        boxes: bool,
+        locate: str,
+    ) -> tuple[Callable[[Source], _Request | GotError], DecodeConfig]:
+        """How a picture becomes a request, and how it is answered; arguments as in `read_many`."""
         ngram = (
             (0 if crop or boxes or layout or locate else 20) if no_repeat_ngram_size is None else no_repeat_ngram_size
         )
@@ -171,7 +232,7 @@ class Reader:
             except GotError as err:
                 return err
 
-        yield from self._answers((request(source) for source in sources), batch_size, decode, dialect)
+        return request, decode
 
     def answer_many(
         self,

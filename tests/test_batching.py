@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
@@ -90,3 +91,33 @@ def test_programs_are_compiled_once_over_a_mixed_workload(tiny, laid):
         work(seed)
     assert compiled() == before
     assert sum(before) - sum(first) <= 25
+
+
+def test_a_request_may_ask_for_less(tiny, laid):
+    short, long = (Request(r.prompt, r.pictures, limit) for r, limit in zip(requests([1, 1]), (3, None), strict=True))
+    got = dict(answers(tiny, laid, [short, long], PAD, (-1,), DecodeConfig(9, 0), 2))
+    assert [len(a.tokens) for _, a in sorted(got.items()) if not isinstance(a, GotError)] == [3, 9]
+
+
+def test_nothing_is_compiled_after_warm_up(tiny, laid):
+    """Other prompts, lengths, pictures and orders of the same buckets run the programs that are there."""
+    compiled: list[str] = []
+
+    def note(event: str, duration_secs: float, **_: str | int) -> None:  # noqa: ARG001
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    asked = requests([1, 2, 1, 0, 3, 1, 1, 2])
+    run = lambda order: list(answers(tiny, laid, [asked[n] for n in order], PAD, STOPS, DecodeConfig(20, 3), 4))
+    jax.clear_caches()
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        run(range(8))
+        run([7, 6, 5, 4, 3, 2, 1, 0])
+        assert compiled
+        compiled.clear()
+        run([1, 0, 2, 3, 4, 5, 7, 6])
+        run([7, 6, 5, 4, 3, 1, 2, 0])
+        assert compiled == []
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)

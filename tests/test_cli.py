@@ -99,6 +99,8 @@ def test_ocr_writes_one_file_each(capsys, model, picture, tmp_path):
         (["train", "configs/nano_text.py", "--optimizer.lr"], "has no value"),
         (["train", "configs/nano_text.py", "lr", "3"], "is no override"),
         (["convert", "nothing", "x"], "model 'nothing' is unknown"),
+        (["ocr", "PICTURE", "--stream", "--out", "x"], "leave out --out"),
+        (["ocr", "PICTURE", "--model", "MODEL", "--trace", "PICTURE/deep"], "cannot be written"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_code_2(capsys, model, picture, argv, says):
@@ -169,6 +171,28 @@ def test_read_many_gives_errors_as_values_in_order(model, picture):
     assert [isinstance(r, GotError) for r in results] == [False, True, False]
     with pytest.raises(GotError, match="not a picture"):
         load(model).read(broken)
+
+
+@pytest.mark.parametrize("options", [{}, {"crop": True}, {"no_repeat_ngram_size": 2}])
+def test_pieces_of_a_stream_are_the_text(model, picture, options):
+    reader = load(model)
+    pieces = list(reader.stream(picture, max_new_tokens=30, **options))
+    assert "".join(pieces) == reader.read(picture, max_new_tokens=30, **options).text
+    assert len(pieces) > 1 or "crop" in options  # whose answer is no letters, which wait for their other bytes
+    with pytest.raises(GotError, match="not a picture"):
+        list(reader.stream(b"nothing"))
+    with pytest.raises(TypeError, match="colour"):
+        list(reader.stream(picture, colour="red"))
+
+
+def test_ocr_prints_a_stream_and_writes_a_trace(capsys, model, picture, tmp_path):
+    few = ["--model", model, "--max-new-tokens", "12"]
+    _, whole, _ = run(capsys, "ocr", picture, *few)
+    code, out, err = run(capsys, "ocr", picture, tmp_path / "none.png", *few, "--stream", "--trace", tmp_path / "trace")
+    assert code == 2
+    assert out.splitlines()[1:-1] == whole.rstrip("\n").split("\n")
+    assert "none.png" in err
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 
 def test_tiles_and_prompts_too_long_are_refused_by_name(model, picture):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from eval import speed
+from eval import speed, startup
 
 SMALL = {
     "encoder.image_px": 128,
@@ -27,7 +27,8 @@ SMALL = {
 def test_both_sides_run_every_work(tmp_path, capsys):
     shape = [word for path, value in SMALL.items() for word in (f"--{path}", str(value))]
     options = ["--ours", "int8", "--batches", "2", "--page-tokens", "3", "--repeats", "1", "--out", str(tmp_path)]
-    assert speed.main([*options, *shape]) == 0
+    assert speed.main([*options, "--trace", str(tmp_path / "trace"), *shape]) == 0
+    assert len(list((tmp_path / "trace").glob("got-jax-int8/*"))) == len(speed.works(False, (2,), 3))
     report = json.loads((tmp_path / "speed.json").read_text())
     names = ["got-jax int8", "transformers float32"]
     assert all(list(taken) == names and all(taken.values()) for taken in report["seconds"].values())
@@ -56,3 +57,23 @@ def test_curves_are_drawn(tmp_path):
 def test_what_cannot_be_measured_is_told_at_once(words, capsys):
     assert speed.main(words) == 2
     assert capsys.readouterr().err.startswith("eval: ")
+
+
+def test_answers_of_mixed_lengths():
+    lengths = speed.mixed_lengths(64)
+    assert len(lengths) == 3 * speed.ROWS
+    assert min(lengths) >= 2
+    assert max(lengths) <= 64
+    assert max(lengths) > 3 * sum(lengths) / len(lengths)
+
+
+def test_starts_are_timed_with_empty_and_full_caches(capsys, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    shape = [word for path, value in SMALL.items() for word in (f"--{path}", str(value))]
+    assert startup.main(["--repeats", "1", *shape]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()[-3:]
+    cold, warm, rival = (float(line.split("|")[2].split()[0]) for line in lines)
+    assert cold > 0
+    assert warm > 0
+    assert rival > 0
+    assert startup.main(["--repeats", "0"]) == 2

@@ -1,0 +1,120 @@
+"""What rounded weights cost: how often the likeliest next token is the one that float32 chooses.
+
+python -m eval.agreement                                  # the shipped model, 1,000 tokens of held-out slices
+python -m eval.agreement --model path/to/model --tokens 5000
+
+Every kind is fed the same true text token by token, through its own KV cache, so that one difference does not lead to
+others. bfloat16 is computed and cached in bfloat16; int8 has int8 weights, the rest as bfloat16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import sys
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, UInt8
+
+from got_jax import images, inference, prompts
+from got_jax.config import GotConfig
+from got_jax.errors import GotError, require
+from got_jax.inference import Prepared
+from got_jax.reader import Reader, load, open_picture
+
+KINDS = ("bfloat16", "int8")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def choices(
+    config: GotConfig,
+    params: Prepared,
+    prompt: Int[Array, "1 L"],
+    is_image: Array,
+    picture: UInt8[Array, "1 H W 3"],
+    answer: Int[Array, "T"],
+    length: Int[Array, ""],
+) -> Int[Array, "T"]:
+    """The likeliest token at each place of `answer`, given what is true before it; the prompt is `length` long."""
+    slots = prompt.shape[1] + len(answer)
+    rows = jnp.zeros(1, jnp.int32)
+    caches, hidden = inference.prefill(config, params, prompt, is_image, picture, rows, slots)
+    best = lambda hidden: inference.logits(params, hidden).argmax(-1)[0].astype(jnp.int32)
+    first = best(hidden[:, length - 1])
+
+    def feed(carry: tuple, token: Array) -> tuple[tuple, Array]:
+        place, caches = carry
+        hidden, caches = inference.step(config, params, token[None], place[None], caches)
+        return (place + 1, caches), best(hidden)
+
+    _, others = jax.lax.scan(feed, (length, caches), answer[:-1])
+    return jnp.concatenate([first[None], others])
+
+
+def questions(reader: Reader, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(prompt, picture, answer with its stop mark) of held-out slices, until `count` tokens have been answered."""
+    from pipelines.documents import Documents
+
+    engine = Documents(split="held_out", pages=0.0, scrambled=0.0)
+    config, tokenizer = reader.config, reader.tokenizer
+    index = 0
+    while count > 0:
+        example = engine.example(1, index)
+        index += 1
+        picture = images.to_square(open_picture(example.images[0], f"slice {index}"), config.encoder.image_px)
+        answer = [*tokenizer.encode(example.text), prompts.stop_ids(tokenizer)[0]][:count]
+        ids = prompts.prompt_ids(tokenizer, example.prompt, config.encoder.image_tokens, 1, "training")
+        count -= len(answer)
+        yield np.array(ids), picture, np.array(answer)
+
+
+def agreement(model: str, tokens: int) -> dict[str, float]:
+    """Share of places, by kind, where its choice is float32's."""
+    trained = load(model, weights=None)
+    plain = dataclasses.replace(trained.config, dtype="float32")
+    half = dataclasses.replace(trained.config, dtype="bfloat16")
+    sides = {"float32": (plain, inference.prepare(plain, trained.params, "float32"))}  # type: ignore[arg-type]
+    sides |= {kind: (half, inference.prepare(half, trained.params, kind)) for kind in KINDS}  # type: ignore[arg-type]
+    pad = trained.tokenizer.special[prompts.IMG_PAD]
+    same, places = dict.fromkeys(KINDS, 0), 0
+    for ids, picture, answer in questions(trained, tokens):
+        prompt = np.zeros((1, -(-len(ids) // 64) * 64), np.int32)
+        prompt[0, : len(ids)] = ids
+        padded = np.zeros(-(-len(answer) // 64) * 64, np.int32)
+        padded[: len(answer)] = answer
+        chosen = {
+            kind: np.asarray(choices(config, params, prompt, prompt == pad, picture[None], padded, len(ids)))
+            for kind, (config, params) in sides.items()
+        }
+        places += len(answer)
+        for kind in KINDS:
+            same[kind] += int((chosen[kind] == chosen["float32"])[: len(answer)].sum())
+    return {kind: count / places for kind, count in same.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.agreement",
+        description=(__doc__ or "").split("\n\n")[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=(__doc__ or "").split("\n\n", 1)[1],
+    )
+    parser.add_argument("--model", default="nano", help="default: nano")
+    parser.add_argument("--tokens", type=int, default=1000, metavar="N", help="default: 1000")
+    args = parser.parse_args(argv)
+    try:
+        require(args.tokens >= 1, f"--tokens is {args.tokens}, but it must be at least 1.")
+        found = agreement(args.model, args.tokens)
+    except GotError as err:
+        print(f"eval: {err}", file=sys.stderr)
+        return 2
+    print("\n".join(["| weights | top-1 as float32 |", "|---|---|", *(f"| {k} | {v:.2%} |" for k, v in found.items())]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

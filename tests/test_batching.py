@@ -103,7 +103,7 @@ def test_nothing_is_compiled_after_warm_up(tiny, laid):
     """Other prompts, lengths, pictures and orders of the same buckets run the programs that are there."""
     compiled: list[str] = []
 
-    def note(event: str, duration_secs: float, **_: str | int) -> None:  # noqa: ARG001
+    def note(event: str, duration_secs: float, **_: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 

@@ -26,6 +26,7 @@ import numpy as np
 from got_jax import images, prompts
 from got_jax.errors import GotError, require
 from got_jax.generate import DecodeConfig, generate
+from got_jax.inference import Prepared, prepare
 from got_jax.models.got import apply, causal_mask, normalise_pixels
 from got_jax.models.qwen2 import DecoderBlock
 from got_jax.models.vitdet import Encoder, EncoderBlock, Neck, cut_patches
@@ -75,7 +76,8 @@ def compare(model: Model, reference: Any, pictures: Sequence[np.ndarray], tokens
     """Runs `reference` (transformers' GotOcr2ForConditionalGeneration, float32) and ours on the pictures."""
     model = model._replace(config=dataclasses.replace(model.config, dtype="float32", remat="none"))
     rows = _merged([_layers(model, reference, picture) for picture in pictures])
-    runs = [_greedy(model, reference, picture, tokens) for picture in pictures]
+    laid = prepare(model.config, model.params)
+    runs = [_greedy(model, laid, reference, picture, tokens) for picture in pictures]
     return Report(rows, [share for share, _ in runs], [count for _, count in runs])
 
 
@@ -178,15 +180,15 @@ def _prompt(model: Model) -> list[int]:
     return prompts.prompt_ids(model.tokenizer, prompts.PLAIN, model.config.encoder.image_tokens, 1)
 
 
-def _greedy(model: Model, reference: Any, picture: np.ndarray, limit: int) -> tuple[float, int]:
-    """(share of the reference's answer up to the first token that differs, its length)."""
+def _greedy(model: Model, laid: Prepared, reference: Any, picture: np.ndarray, limit: int) -> tuple[float, int]:
+    """(share of the reference's answer up to the first token that differs, its length), read with `laid` weights."""
     import torch
 
     ids, stops = _prompt(model), prompts.stop_ids(model.tokenizer)
     limit = min(limit, model.config.decoder.context_tokens - len(ids))
     pad = model.tokenizer.special[prompts.IMG_PAD]
     rows = np.zeros(1, np.int32)
-    [ours] = generate(model.config, model.params, [ids], picture[None], rows, pad, stops, DecodeConfig(limit, 0))
+    [ours] = generate(model.config, laid, [ids], picture[None], rows, pad, stops, DecodeConfig(limit, 0))
     pixels = np.array(normalise_pixels(jnp.asarray(picture[None]), jnp.float32)).transpose(0, 3, 1, 2)
     with torch.no_grad():
         answer = reference.generate(

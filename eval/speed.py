@@ -99,7 +99,7 @@ ROWS = 8  # answered at once where lengths are mixed
 
 def mixed_lengths(longest: int) -> list[int]:
     """Tokens of the answers of a mixed set, as pages and slices have them: many short ones, a few long ones."""
-    drawn = np.random.default_rng(0).lognormal(np.log(longest / 8), 1.0, 3 * ROWS)
+    drawn = np.random.default_rng(0).lognormal(np.log(longest / 8), 1.0, 8 * ROWS)
     return np.clip(drawn, 2, longest).astype(int).tolist()
 
 

@@ -20,7 +20,7 @@ from got_jax.errors import GotError
 from got_jax.generate import DecodeConfig, Decoded, Rules, State, advance, begin, bucket, decoded, fits
 from got_jax.inference import Prepared, activations, encode
 
-CHUNK = 16  # tokens between two looks at which rows are done
+CHUNK = 8  # tokens between two looks at which rows are done
 PICTURES = 16  # of several requests that are encoded together, but on a CPU, which gains nothing by it
 
 
@@ -53,6 +53,8 @@ def answers(
     state: State | None = None
     owner: list[int | None] = [None] * rows  # the request of each row
     more = True
+    # A prefill has a cost of its own, but on a CPU: elsewhere wait until a quarter of the batch is free.
+    least = 1 if jax.default_backend() == "cpu" else max(1, rows // 4)
     while True:
         free = owner.count(None)
         while more and len(waiting) < free:
@@ -65,8 +67,7 @@ def answers(
                     yield number, err
                     continue
                 waiting.append((number, request))
-        # A prefill has a cost of its own: wait until a quarter of the batch is free, unless no more will come.
-        enough = free == rows or free >= max(1, rows // 4) or (not more and len(waiting) <= free)
+        enough = free == rows or free >= least or (not more and len(waiting) <= free)
         if waiting and enough:
             group = [waiting.popleft() for _ in range(min(free, len(waiting)))]
             begun = _begin(config, rules, params, [r for _, r in group], image_pad, decode)

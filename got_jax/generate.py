@@ -165,7 +165,7 @@ def _filled(batch: tuple[np.ndarray, ...], ways: int) -> tuple[np.ndarray, ...]:
 
 
 def bucket(tokens: int) -> int:
-    """The padded length: multiples of 64 up to 512, then of a quarter of the next power of two."""
+    """The padded length: multiples of 64 up to 512, then of an eighth of the next power of two."""
     step = max(64, 2 ** max(0, (max(tokens, 1) - 1).bit_length() - 3))
     return -(-tokens // step) * step
 

@@ -29,7 +29,8 @@ def _parser(known: dict) -> argparse.ArgumentParser:
         "  python -m eval scene --data scene --model my_model --processes 8 --process 3   # one of eight\n\n"
         "A run that was cut goes on where it stopped. Exit code 0: all was scored; 1: something is missing, named in\n"
         "the report; 2: nothing was scored.\n"
-        "See also python -m eval.slices (the shipped model), eval.parity and eval.trainstep.",
+        "See also python -m eval.slices (the shipped model), eval.parity, eval.trainstep, eval.speed, eval.startup,\n"
+        "eval.agreement (what rounded weights cost) and eval.products (the CPU kernels).",
     )
     parser.add_argument("suite", choices=list(known), metavar="SUITE", help="one of those below")
     parser.add_argument(

@@ -20,11 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, UInt8
 
+from eval.command import printed
+from eval.slices import ENGINE
 from got_jax import images, inference, prompts
 from got_jax.config import GotConfig
-from got_jax.errors import GotError, require
+from got_jax.errors import require
+from got_jax.generate import bucket
 from got_jax.inference import Prepared
 from got_jax.reader import Reader, load, open_picture
+from got_jax.train.heldout import SEED
 
 KINDS = ("bfloat16", "int8")
 
@@ -57,13 +61,10 @@ def choices(
 
 def questions(reader: Reader, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(prompt, picture, answer with its stop mark) of held-out slices, until `count` tokens have been answered."""
-    from pipelines.documents import Documents
-
-    engine = Documents(split="held_out", pages=0.0, scrambled=0.0)
     config, tokenizer = reader.config, reader.tokenizer
     index = 0
     while count > 0:
-        example = engine.example(1, index)
+        example = ENGINE.example(SEED, index)
         index += 1
         picture = images.to_square(open_picture(example.images[0], f"slice {index}"), config.encoder.image_px)
         answer = [*tokenizer.encode(example.text), prompts.stop_ids(tokenizer)[0]][:count]
@@ -73,7 +74,12 @@ def questions(reader: Reader, count: int) -> Iterator[tuple[np.ndarray, np.ndarr
 
 
 def agreement(model: str, tokens: int) -> dict[str, float]:
-    """Share of places, by kind, where its choice is float32's."""
+    """Share of places, by kind, where its choice is float32's.
+
+    Raises:
+        GotError: for an unknown model, or fewer than one token.
+    """
+    require(tokens >= 1, f"--tokens is {tokens}, but it must be at least 1.")
     trained = load(model, weights=None)
     plain = dataclasses.replace(trained.config, dtype="float32")
     half = dataclasses.replace(trained.config, dtype="bfloat16")
@@ -82,9 +88,9 @@ def agreement(model: str, tokens: int) -> dict[str, float]:
     pad = trained.tokenizer.special[prompts.IMG_PAD]
     same, places = dict.fromkeys(KINDS, 0), 0
     for ids, picture, answer in questions(trained, tokens):
-        prompt = np.zeros((1, -(-len(ids) // 64) * 64), np.int32)
+        prompt = np.zeros((1, bucket(len(ids))), np.int32)
         prompt[0, : len(ids)] = ids
-        padded = np.zeros(-(-len(answer) // 64) * 64, np.int32)
+        padded = np.zeros(bucket(len(answer)), np.int32)
         padded[: len(answer)] = answer
         chosen = {
             kind: np.asarray(choices(config, params, prompt, prompt == pad, picture[None], padded, len(ids)))
@@ -106,14 +112,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", default="nano", help="default: nano")
     parser.add_argument("--tokens", type=int, default=1000, metavar="N", help="default: 1000")
     args = parser.parse_args(argv)
-    try:
-        require(args.tokens >= 1, f"--tokens is {args.tokens}, but it must be at least 1.")
-        found = agreement(args.model, args.tokens)
-    except GotError as err:
-        print(f"eval: {err}", file=sys.stderr)
-        return 2
-    print("\n".join(["| weights | top-1 as float32 |", "|---|---|", *(f"| {k} | {v:.2%} |" for k, v in found.items())]))
-    return 0
+    return printed(lambda: table(agreement(args.model, args.tokens)))
+
+
+def table(shares: dict[str, float]) -> str:
+    """Markdown, a line a kind."""
+    return "\n".join(
+        ["| weights | top-1 as float32 |", "|---|---|", *(f"| {k} | {v:.2%} |" for k, v in shares.items())]
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from got_jax.errors import GotError, require
+from eval.command import printed
+from got_jax.errors import require
 from got_jax.ops import attention, kernels
 from got_jax.ops.linear import linear, matrix
 
@@ -89,12 +90,7 @@ def table() -> str:
 
 def main() -> int:
     jax.config.update("jax_platforms", "cpu")
-    try:
-        print(table())
-    except GotError as err:
-        print(f"eval: {err}", file=sys.stderr)
-        return 2
-    return 0
+    return printed(table)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from eval.command import printed
 from got_jax.cli import compilation_cache
 from got_jax.errors import GotError, require
 from got_jax.metrics import character_error_rate
@@ -84,12 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write every truth and answer to DIR/slices.jsonl")
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        print(run(args.model, args.examples, args.batch_size, args.out, args.config))
-    except GotError as err:
-        print(f"eval: {err}", file=sys.stderr)
-        return 2
-    return 0
+    return printed(lambda: run(args.model, args.examples, args.batch_size, args.out, args.config))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from eval.speed import about, page_file, random_params
+from eval.command import printed
+from eval.contestants import page_file, random_params
+from eval.speed import about
 from got_jax.cli import changes_of
 from got_jax.config import got_580m, override
-from got_jax.errors import GotError, require
+from got_jax.errors import require
 
 RIVAL = """
 import sys, torch, numpy as np
@@ -51,16 +53,21 @@ def seconds(command: list[str], caches: Path) -> float:
 
 
 def measure(weights: str, repeats: int, changes: dict[str, str], rival: bool) -> str:
-    """Markdown, a line a case."""
+    """The machine and a table in Markdown, a line a case.
+
+    Raises:
+        GotError: for no repeats, an impossible shape, or a command that fails.
+    """
     import jax
 
     from got_jax.tokenizers import load_tokenizer
     from got_jax.weights.store import Model
     from got_jax.weights.torch_write import write_torch_folder
 
+    require(repeats >= 1, f"--repeats is {repeats}, but it must be at least 1.")
     jax.config.update("jax_platforms", "cpu")
     config = override(got_580m(), changes)
-    lines = ["| from the command to the first token | seconds |", "|---|---|"]
+    lines = [about(), "", "| from the command to the first token | seconds |", "|---|---|"]
     with tempfile.TemporaryDirectory() as scratch:
         folder, page, caches = Path(scratch) / "model", Path(scratch) / "page.jpg", Path(scratch) / "caches"
         page.write_bytes(page_file())
@@ -89,13 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="starts of each (default: 3)")
     parser.add_argument("--no-rival", action="store_true", help="got-jax alone")
     args, rest = parser.parse_known_args(argv)
-    try:
-        require(args.repeats >= 1, f"--repeats is {args.repeats}, but it must be at least 1.")
-        print(f"{about()}\n\n{measure(args.weights, args.repeats, changes_of(rest), not args.no_rival)}")
-    except GotError as err:
-        print(f"eval: {err}", file=sys.stderr)
-        return 2
-    return 0
+    return printed(lambda: measure(args.weights, args.repeats, changes_of(rest), not args.no_rival))
 
 
 if __name__ == "__main__":

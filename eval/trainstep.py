@@ -19,10 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from eval.command import printed
 from got_jax.cli import override_all
 from got_jax.data.batches import Batch
 from got_jax.data.lanes import Lanes, new_state
-from got_jax.errors import GotError, require
+from got_jax.errors import require
 from got_jax.models.got import normalise_pixels
 from got_jax.prompts import IMG_PAD
 from got_jax.sharding import batch_sharding, make_mesh
@@ -181,12 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("config", type=Path, metavar="CONFIG.py")
     parser.add_argument("--against", choices=["transformers"], help="also time a plain PyTorch loop, turn by turn")
     args, rest = parser.parse_known_args(argv)
-    try:
-        print(measure(override_all(load_config(args.config), rest), args.against is not None))
-    except GotError as err:
-        print(f"eval: {err}", file=sys.stderr)
-        return 2
-    return 0
+    return printed(lambda: measure(override_all(load_config(args.config), rest), args.against is not None))
 
 
 if __name__ == "__main__":

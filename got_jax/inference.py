@@ -56,7 +56,7 @@ def prepare(config: GotConfig, params: dict, weights: str = "") -> Prepared:
         GotError: for another kind of weights, or OPT's decoder, which no released model reads with.
     """
     require(config.decoder.kind == "qwen2", "only models with a Qwen2 decoder can be prepared; train this one further.")
-    weights, wide = weights or config.dtype, _kept(config)
+    weights, wide = weights or config.dtype, _encoder_kind(config)
     e, d = params["encoder"], params["decoder"]
     plain = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(_values(leaf), jnp.float32), tree)
 
@@ -165,7 +165,7 @@ def activations(config: GotConfig) -> jnp.dtype:
     return jnp.dtype(jnp.float32 if slow else config.dtype)
 
 
-def _kept(config: GotConfig) -> str:
+def _encoder_kind(config: GotConfig) -> str:
     """How the encoder's matrices are kept."""
     return "bfloat16" if config.dtype == "bfloat16" and kernels.tiles() else str(activations(config))
 

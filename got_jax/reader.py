@@ -8,10 +8,9 @@ print(got.read("page.png").text)
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -75,6 +74,55 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """What is asked of a picture, and how the answer is decoded.
+
+    Attributes:
+        format: formatted text instead of plain. box: (x1, y1, x2, y2) in pixels. color: frame to read.
+        crop: dynamic resolution, up to `max_tiles` tiles and a thumbnail.
+        no_repeat_ngram_size: default 20, and 0 with `crop`, as in the original, and with boxes, which repeat.
+        layout: label every block. boxes: tell where each stands. locate: tell where this text stands. They need a
+            model that was trained on them; `Reading.blocks` and `Reading.boxes` hold what it says.
+    """
+
+    format: bool = False
+    box: Sequence[float] | None = None
+    color: str | None = None
+    crop: bool = False
+    max_tiles: int = 12
+    max_new_tokens: int = 4096
+    no_repeat_ngram_size: int | None = None
+    dialect: prompts.Dialect = "training"
+    layout: bool = False
+    boxes: bool = False
+    locate: str = ""
+
+    def __post_init__(self) -> None:
+        if self.box is None:
+            self.query((1, 1))  # an option that no picture can satisfy is refused at once
+
+    @property
+    def decode(self) -> DecodeConfig:
+        free = self.crop or self.boxes or self.layout or self.locate
+        ngram = (0 if free else 20) if self.no_repeat_ngram_size is None else self.no_repeat_ngram_size
+        return DecodeConfig(self.max_new_tokens, ngram)
+
+    def query(self, size: tuple[int, int]) -> str:
+        """The question for a picture of so many pixels."""
+        return prompts.query(
+            self.format,
+            self.box,
+            size,
+            self.color,
+            self.crop,
+            dialect=self.dialect,
+            boxes=self.boxes,
+            layout=self.layout,
+            locate=self.locate,
+        )
+
+
+@dataclass(frozen=True)
 class _Request:
     name: str
     query: str
@@ -117,7 +165,7 @@ class Reader:
         return self.params
 
     def read(self, source: Source, **options: Any) -> Reading:
-        """Reads one picture (path, file contents or PIL image); `options` as in `read_many`.
+        """Reads one picture (path, file contents or PIL image); `options` are the fields of `ReadOptions`.
 
         Raises:
             GotError: when the picture or an option cannot be used.
@@ -127,49 +175,19 @@ class Reader:
             raise reading
         return reading
 
-    def read_many(
-        self,
-        sources: Iterable[Source],
-        batch_size: int = 8,
-        format: bool = False,
-        box: Sequence[float] | None = None,
-        color: str | None = None,
-        crop: bool = False,
-        max_tiles: int = 12,
-        max_new_tokens: int = 4096,
-        no_repeat_ngram_size: int | None = None,
-        dialect: prompts.Dialect = "training",
-        layout: bool = False,
-        boxes: bool = False,
-        locate: str = "",
-    ) -> Iterator[Reading | GotError]:
+    def read_many(self, sources: Iterable[Source], batch_size: int = 8, **options: Any) -> Iterator[Reading | GotError]:
         """Reads pictures in batches, in order; a picture that cannot be read gives its `GotError` as a value.
 
         Args:
-            format: formatted text instead of plain. box: (x1, y1, x2, y2) in pixels. color: frame to read.
-            crop: dynamic resolution, up to `max_tiles` tiles and a thumbnail.
-            no_repeat_ngram_size: default 20, and 0 with `crop`, as in the original, and with boxes, which repeat.
-            layout: label every block. boxes: tell where each stands. locate: tell where this text stands. They need a
-                model that was trained on them; `Reading.blocks` and `Reading.boxes` hold what it says.
+            options: the fields of `ReadOptions`.
         """
         require(batch_size >= 1, f"batch_size is {batch_size}, but it must be at least 1.")
-        request, decode = self._asking(
-            format,
-            box,
-            color,
-            crop,
-            max_tiles,
-            max_new_tokens,
-            no_repeat_ngram_size,
-            dialect,
-            layout,
-            boxes,
-            locate,
-        )
-        yield from self._answers(map(request, sources), batch_size, decode, dialect)
+        asked = ReadOptions(**options)
+        requests = (self._request(source, asked) for source in sources)
+        yield from self._answers(requests, batch_size, asked.decode, asked.dialect)
 
     def stream(self, source: Source, **options: Any) -> Iterator[str]:
-        """The text of one picture piece by piece, while it is read; `options` as in `read_many`.
+        """The text of one picture piece by piece, while it is read; `options` are the fields of `ReadOptions`.
 
         Together the pieces are the text that `read` gives.
 
@@ -177,19 +195,16 @@ class Reader:
             GotError: when the picture or an option cannot be used, or the model lies on a mesh.
         """
         require(self.mesh is None, "a model on a mesh reads batches; use read_many, or load it without a mesh.")
-        told = inspect.signature(self.read_many).bind([source], **options)
-        told.apply_defaults()
-        given = {name: value for name, value in told.arguments.items() if name not in ("sources", "batch_size")}
-        ask, decode = self._asking(**given)
-        request = ask(source)
+        asked = ReadOptions(**options)
+        request = self._request(source, asked)
         if isinstance(request, GotError):
             raise request
         ids = prompts.prompt_ids(
-            self.tokenizer, request.query, self.config.encoder.image_tokens, len(request.pictures), given["dialect"]
+            self.tokenizer, request.query, self.config.encoder.image_tokens, len(request.pictures), asked.dialect
         )
         pad, stops = self.tokenizer.special[prompts.IMG_PAD], prompts.stop_ids(self.tokenizer)
-        said = ""
-        for answer in stream(self.config, self.params, ids, np.stack(request.pictures), pad, stops, decode):
+        said = text = ""
+        for answer in stream(self.config, self.params, ids, np.stack(request.pictures), pad, stops, asked.decode):
             text = spell(self.tokenizer, answer.tokens).strip()
             sure = text.rstrip("\N{REPLACEMENT CHARACTER}")  # a letter's bytes may be spread over tokens
             if sure.startswith(said) and len(sure) > len(said):
@@ -198,41 +213,15 @@ class Reader:
         if text != said:
             yield text[len(said) :]
 
-    def _asking(
-        self,
-        format: bool,
-        box: Sequence[float] | None,
-        color: str | None,
-        crop: bool,
-        max_tiles: int,
-        max_new_tokens: int,
-        no_repeat_ngram_size: int | None,
-        dialect: prompts.Dialect,
-        layout: bool,
-        boxes: bool,
-        locate: str,
-    ) -> tuple[Callable[[Source], _Request | GotError], DecodeConfig]:
-        """How a picture becomes a request, and how it is answered; arguments as in `read_many`."""
-        ngram = (
-            (0 if crop or boxes or layout or locate else 20) if no_repeat_ngram_size is None else no_repeat_ngram_size
-        )
-        decode = DecodeConfig(max_new_tokens, ngram)
-        ask = lambda size: prompts.query(
-            format, box, size, color, crop, dialect=dialect, boxes=boxes, layout=layout, locate=locate
-        )
-        ask((1, 1)) if box is None else None  # an option that no picture can satisfy is refused at once
-
-        def request(source: Source) -> _Request | GotError:
-            try:
-                name = str(source) if isinstance(source, (str, Path)) else "the picture"
-                picture = open_picture(source, name)
-                side = self.config.encoder.image_px
-                cut = images.tiles(picture, side, 1, max_tiles) if crop else [images.to_square(picture, side)]
-                return _Request(name, ask(picture.size), tuple(cut))
-            except GotError as err:
-                return err
-
-        return request, decode
+    def _request(self, source: Source, asked: ReadOptions) -> _Request | GotError:
+        try:
+            name = str(source) if isinstance(source, (str, Path)) else "the picture"
+            picture = open_picture(source, name)
+            side = self.config.encoder.image_px
+            cut = images.tiles(picture, side, 1, asked.max_tiles) if asked.crop else [images.to_square(picture, side)]
+            return _Request(name, asked.query(picture.size), tuple(cut))
+        except GotError as err:
+            return err
 
     def answer_many(
         self,

@@ -12,9 +12,9 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Any, Literal, TypedDict
 
+from nltk.translate.meteor_score import single_meteor_score
 from rapidfuzz.distance import Levenshtein
 
 from eval.metrics.wordnet import Synonyms, synonyms
@@ -38,7 +38,7 @@ def tokens(one: str, other: str, unit: Unit = "words") -> tuple[list[str], list[
 
 def _jieba(text: str) -> tuple[str, ...]:
     """`jieba.lcut`. It cuts each run of Chinese and Latin by itself, and two readings of a page share most runs."""
-    return tuple(chain.from_iterable(map(_words, filter(None, RUN.split(text)))))
+    return tuple(word for run in RUN.split(text) if run for word in _words(run))
 
 
 @functools.lru_cache(maxsize=200_000)
@@ -66,8 +66,8 @@ def bleu_both(one: Sequence[str], other: Sequence[str]) -> tuple[float, float]:
     common = []
     for n in range(1, ORDERS + 1):
         a, b = (Counter(zip(*(words[i:] for i in range(n)), strict=False)) for words in (one, other))
-        shared = a.keys() & b.keys()
-        common.append(sum(map(min, map(a.__getitem__, shared), map(b.__getitem__, shared))))
+        small, large = (a, b) if len(a) <= len(b) else (b, a)
+        common.append(sum(min(count, large[gram]) for gram, count in small.items() if gram in large))
     return _bleu(common, len(one), len(other)), _bleu(common, len(other), len(one))
 
 
@@ -84,64 +84,8 @@ def _bleu(common: Sequence[int], reference: int, hypothesis: int) -> float:
 
 def meteor(reference: Sequence[str], hypothesis: Sequence[str], known: Synonyms | None = None) -> float:
     """nltk's METEOR: exact words, then Porter stems, then WordNet synonyms (none where WordNet is not installed)."""
-    return meteor_both(reference, hypothesis, known)[0]
-
-
-def meteor_both(one: Sequence[str], other: Sequence[str], known: Synonyms | None = None) -> tuple[float, float]:
-    """METEOR with `other` as the hypothesis, and with `one` as it.
-
-    Words and stems match the last with the last, which is the same both ways; only synonyms are looked for twice.
-    """
     known = synonyms() if known is None else known
-    pairs, left, right = _last_with_last([*enumerate(map(str.lower, one))], [*enumerate(map(str.lower, other))])
-    stem = _stemmer().stem
-    stems, left, right = _last_with_last([(i, stem(w)) for i, w in left], [(j, stem(w)) for j, w in right])
-    pairs += stems
-    ahead = pairs + [(i, j) for j, i in _synonymous(right, left, known)]
-    back = pairs + _synonymous(left, right, known)
-    return _meteor(ahead, len(other), len(one)), _meteor(back, len(one), len(other))
-
-
-Places = list[tuple[int, str]]  # words where they stand, ascending
-
-
-def _last_with_last(one: Places, other: Places) -> tuple[list[tuple[int, int]], Places, Places]:
-    """Pairs of equal words, and what is left of both; the last of a word's places goes with the last."""
-    places: dict[str, list[int]] = {}
-    for j, word in other:
-        places.setdefault(word, []).append(j)
-    pairs, left = [], []
-    for i, word in reversed(one):
-        if stack := places.get(word):
-            pairs.append((i, stack.pop()))
-        else:
-            left.append((i, word))
-    return pairs, left[::-1], sorted((j, word) for word, stack in places.items() for j in stack)
-
-
-def _synonymous(hypothesis: Places, reference: Places, known: Synonyms) -> list[tuple[int, int]]:
-    """From the last word of the hypothesis on, each takes the last place of the reference that means the same."""
-    places: dict[str, list[int]] = {}
-    for j, word in reference:
-        places.setdefault(word, []).append(j)
-    pairs = []
-    for i, word in reversed(hypothesis):
-        names = {lemma.name() for found in known.synsets(word) for lemma in found.lemmas()}
-        alike = [places[name] for name in {n for n in names if "_" not in n} | {word} if places.get(name)]
-        if alike:
-            pairs.append((i, max(alike, key=lambda stack: stack[-1]).pop()))
-    return pairs
-
-
-def _meteor(pairs: list[tuple[int, int]], hypothesis: int, reference: int) -> float:
-    """Of so many words: the weighted mean of precision and recall, less for every break in the order."""
-    if not pairs:
-        return 0.0
-    precision, recall = len(pairs) / hypothesis, len(pairs) / reference
-    mean = precision * recall / (0.9 * precision + (1 - 0.9) * recall)
-    there = set(pairs)
-    chunks = len(pairs) - sum((i + 1, j + 1) in there for i, j in pairs)
-    return (1 - 0.5 * (chunks / len(pairs)) ** 3.0) * mean
+    return float(single_meteor_score(reference, hypothesis, stemmer=_stemmer(), wordnet=known))  # type: ignore[arg-type]
 
 
 @functools.lru_cache(maxsize=1)
@@ -198,9 +142,8 @@ def score(label: str, answer: str, unit: Unit = "words") -> Row:
     ahead, back = bleu_both(truth, read)
     precision, recall, f1 = set_scores(truth, read)
     common = {"f1": f1, "edit_distance": distance}
-    of_read, of_truth = meteor_both(truth, read)
-    right = {"bleu": ahead, "meteor": of_read, "precision": precision, "recall": recall, **common}
-    swapped = {"bleu": back, "meteor": of_truth, "precision": recall, "recall": precision, **common}
+    right = {"bleu": ahead, "meteor": meteor(truth, read), "precision": precision, "recall": recall, **common}
+    swapped = {"bleu": back, "meteor": meteor(read, truth), "precision": recall, "recall": precision, **common}
     counted = zip(("multiset_precision", "multiset_recall", "multiset_f1"), multiset_scores(truth, read), strict=True)
     return {"paper": swapped, "correct": right | dict(counted)}
 

@@ -82,8 +82,3 @@ def rows_of(w: Matrix, index: Int[Array, "*B"], dtype: Any) -> Float[Array, "*B 
         return kernels.rows(w.values, w.scale, index).astype(dtype)  # XLA widens the whole table first
     rows = w.values[index].astype(dtype)
     return rows if w.scale is None else rows * w.scale[index][..., None].astype(dtype)
-
-
-def tree_bytes(tree: Any) -> int:
-    """Bytes of all arrays of a tree."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))

@@ -211,9 +211,10 @@ def _open_params(folder: Path, config: GotConfig, layout: str, left_out: list[st
         dtype = np.dtype(functools.reduce(jnp.promote_types, [get[name].dtype for name, _ in rows]))
 
         def read() -> np.ndarray:
-            array = np.empty(leaf.shape, dtype)
             if rows[0][1].kind == "linear":  # lies as torch has it: `inference.prepare` turns it back
                 array = np.empty((*leaf.shape[:-2], *leaf.shape[:-3:-1]), dtype).swapaxes(-1, -2)
+            else:
+                array = np.empty(leaf.shape, dtype)
             for name, entry in rows:
                 tensor = get[name].read()
                 require(

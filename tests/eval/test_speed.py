@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from eval import speed, startup
+from eval import contestants, speed, startup
 
 SMALL = {
     "encoder.image_px": 128,
@@ -60,8 +60,8 @@ def test_what_cannot_be_measured_is_told_at_once(words, capsys):
 
 
 def test_answers_of_mixed_lengths():
-    lengths = speed.mixed_lengths(64)
-    assert len(lengths) == 8 * speed.ROWS
+    lengths = contestants.mixed_lengths(64)
+    assert len(lengths) == 8 * contestants.ROWS
     assert min(lengths) >= 2
     assert max(lengths) <= 64
     assert max(lengths) > 3 * sum(lengths) / len(lengths)
@@ -72,8 +72,9 @@ def test_starts_are_timed_with_empty_and_full_caches(capsys, monkeypatch):
     shape = [word for path, value in SMALL.items() for word in (f"--{path}", str(value))]
     assert startup.main(["--repeats", "1", *shape]) == 0
     lines = capsys.readouterr().out.strip().splitlines()[-3:]
-    cold, warm, rival = (float(line.split("|")[2].split()[0]) for line in lines)
-    assert cold > 0
-    assert warm > 0
-    assert rival > 0
+    assert [line.split(" | ")[0] for line in lines] == [
+        "| got-jax, empty caches",
+        "| got-jax, again",
+        "| transformers, bfloat16",
+    ]
     assert startup.main(["--repeats", "0"]) == 2

@@ -153,10 +153,11 @@ class Formulas:
 def render(formulas: Sequence[tuple[str, bool]], ex_px: float) -> list[svg.Drawing]:
     """Formulas as MathJax draws them. Raises Unusable for what it refuses."""
     drawings = []
-    for (formula, _), made in zip(formulas, node().call("formulas", formulas=list(formulas)), strict=True):
+    answers = node().call("formulas", formulas=list(formulas), ex=ex_px)
+    for (formula, _), made in zip(formulas, answers, strict=True):
         if "error" in made:
             raise Unusable(f"the formula {formula[:80]!r} is refused: {made['error']}")
-        drawings.append(svg.parse(made["svg"], ex_px))
+        drawings.append(svg.parse(made["svg"], ex_px) if "svg" in made else svg.glyphs(made))
     return drawings
 
 

@@ -39,7 +39,7 @@ class Node:
     def __init__(self, seconds: float = 20.0, command: tuple[str, ...] = ()) -> None:
         self.seconds = seconds
         self.restarts = 0
-        self._command = command or ("node", "--max-old-space-size=1024", "serve.js")
+        self._command = command or ("node", "--max-old-space-size=1024", "--max-semi-space-size=64", "serve.js")
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._rest = b""

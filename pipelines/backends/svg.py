@@ -112,6 +112,20 @@ def parse(svg: str, ex: float = 8.0) -> Drawing:
     return Drawing(width, height, tuple(walker.marks), height + float(depth[0]) * ex if depth else height)
 
 
+GLYPHS = Style(stroke=(0.0, 0.0, 0.0), width=0.0)  # MathJax's: filled, with a stroke of no width
+
+
+def glyphs(made: dict[str, Any]) -> Drawing:
+    """A drawing of black glyphs and rules from `mathjax.js`' list of them: what `parse` makes of the same SVG."""
+    outlines = made["outlines"]
+    clips = [(outline, tuple(matrix)) for outline, matrix in made["clips"]]
+    marks = tuple(
+        Mark(GLYPHS, tuple(matrix), tuple(clips[i] for i in within), path=outlines[number])
+        for number, within, matrix in made["marks"]
+    )
+    return Drawing(made["width"], made["height"], marks, made["base"])
+
+
 BOLD = frozenset({"tempo", "reh", "fing", "ending"})  # Verovio's style sheet sets them so
 
 

@@ -3,17 +3,9 @@
 'use strict';
 const readline = require('readline');
 
-const SVG_ONLY = { include_svg: true, include_mathml: false, include_asciimath: false, include_latex: false };
-let mathpix, echarts;
-const mathpixModules = () => {
-  if (!mathpix) {
-    const { MathJax } = require('mathpix-markdown-it/lib/mathjax/index.js');
-    const { MathpixMarkdownModel } = require('mathpix-markdown-it');
-    const { ChemistryDrawer } = require('mathpix-markdown-it/lib/markdown/md-chemistry/chemistry-drawer.js');
-    mathpix = { MathJax, markdown: MathpixMarkdownModel, molecules: ChemistryDrawer };
-  }
-  return mathpix;
-};
+const { formula } = require('./mathjax.js');
+
+let molecules, echarts;
 const svgOf = (html) => {
   const found = html.match(/<svg[\s\S]*<\/svg>/);
   if (!found) throw new Error('no picture came out');
@@ -30,21 +22,21 @@ const seedRandom = () => {
 };
 
 const methods = {
-  // A formula; each of "formulas" is [TeX, display].
-  formulas: ({ formulas }) =>
+  // Formulas, each [TeX, display], where the unit ex is so many pixels.
+  formulas: ({ formulas, ex }) =>
     formulas.map(([tex, display]) => {
       try {
-        return { svg: svgOf(mathpixModules().MathJax.TexConvert(tex, { display, outMath: SVG_ONLY }, true).svg) };
+        return formula(tex, display, ex);
       } catch (err) {
         return { error: String((err && err.message) || err).split('\n')[0] };
       }
     }),
   // A structural formula by SmilesDrawer, as mathpix-markdown-it shows <smiles>...</smiles>; setting up its markdown
   // for every molecule would take four times as long.
-  molecule: ({ smiles }) => svgOf(mathpixModules().molecules.drawSvgSync(smiles, '1', {}, false)),
-  // Mathpix markdown as HTML.
-  markdown: ({ text }) =>
-    mathpixModules().markdown.markdownToHTML(text, { outMath: SVG_ONLY, htmlTags: false }),
+  molecule: ({ smiles }) => {
+    molecules = molecules || require('mathpix-markdown-it/lib/markdown/md-chemistry/chemistry-drawer.js').ChemistryDrawer;
+    return svgOf(molecules.drawSvgSync(smiles, '1', {}, false));
+  },
   // A chart from its ECharts option, which is JSON and so holds no function.
   chart: ({ option, width, height }) => {
     echarts = echarts || require('echarts');

@@ -202,7 +202,8 @@ def draw(text: str, style: dict[str, Any], most_px: int = 1400) -> UInt8[np.ndar
     if not after_text:
         y -= 0.55 * size
     shape = round(left + width + right), round(y + bottom)
-    return np.maximum(coverage(lines, *shape), svg.cover(pictures, *shape, _fallback(font)))
+    ink = svg.cover(pictures, *shape, _fallback(font))
+    return np.maximum(coverage(lines, *shape), ink) if lines else ink
 
 
 def _blocks(text: str) -> list[str]:

@@ -19,6 +19,7 @@ from got_jax.errors import GotError, require
 from got_jax.tokenizers import Tokenizer
 from pipelines.build import SPLIT, shard_fault, sources
 from pipelines.engines import entries, remake
+from pipelines.paper import from_png
 
 
 def read_build(folder: Path) -> dict[str, Any]:
@@ -75,9 +76,15 @@ def _compare(folder: Path, content: dict[str, Any], count: int) -> list[str]:
     for number in np.unique(np.linspace(0, len(indices) - 1, count).astype(int)).tolist():
         index = indices[number]
         made, read = engine.example(content["seed"], index), shards.example(0, number)
-        if (made.images, made.prompt, made.text, made.meta) != (read.images, read.prompt, read.text, read.meta):
+        pictures = len(made.images) == len(read.images) and all(map(_alike, made.images, read.images))
+        if not pictures or (made.prompt, made.text, made.meta) != (read.prompt, read.text, read.meta):
             wrong.append(f"example {index} differs from what the engine makes here; see the versions in build.json.")
     return wrong
+
+
+def _alike(one: bytes, other: bytes) -> bool:
+    """Whether two picture files show the same pixels, however another kind of processor packed them."""
+    return one == other or np.array_equal(from_png(one), from_png(other))
 
 
 def stats(folder: Path, tokenizer: Tokenizer, most: int = 0) -> dict[str, Any]:

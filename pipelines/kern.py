@@ -25,6 +25,7 @@ KEYS = {  # sharps (above 0) or flats -> signature
 METERS = ((4, 4), (3, 4), (2, 4), (6, 8), (2, 2), (3, 8), (12, 8), (9, 8))
 
 
+@functools.lru_cache(maxsize=65536)
 def clean_token(token: str) -> str:
     """Durations, pitches, accidentals, ties, slurs, beams, rests; no stems, editorial marks, ornaments."""
     if token == "." or token.startswith(("*", "=", "!")):

@@ -158,12 +158,19 @@ def generate(rng: np.random.Generator, rings: tuple[int, int], most_atoms: int) 
             return made
 
 
+@functools.cache
+def _free() -> Any:
+    """A pattern of atoms that have hydrogens to give."""
+    from rdkit import Chem
+
+    return Chem.MolFromSmarts("[!H0]")
+
+
 def _joined(one: Any, other: Any, rng: np.random.Generator) -> Any:
     """Both with a single bond between free places; the first alone if there is none or the result is no molecule."""
     from rdkit import Chem
 
-    free = lambda molecule: [atom.GetIdx() for atom in molecule.GetAtoms() if atom.GetTotalNumHs() > 0]
-    mine, theirs = free(one), free(other)
+    mine, theirs = ([index for (index,) in molecule.GetSubstructMatches(_free())] for molecule in (one, other))
     if not mine or not theirs:
         return one
     # Groups and links are spelt from the atom that binds.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import cv2
 import numpy as np
 from jaxtyping import UInt8
@@ -133,7 +135,8 @@ def _colours(
         tones = 255 - tones
     amount = np.arange(256)[:, None] / 255
     table = np.clip(tones[0] * (1 - amount) + tones[1] * amount, 0, 255).astype(np.uint8)
-    return table[ink][..., 0] if table.shape[1] == 1 else table[ink], inverted
+    channels = [cv2.LUT(ink, np.ascontiguousarray(table[:, channel])) for channel in range(table.shape[1])]
+    return np.asarray(channels[0] if len(channels) == 1 else cv2.merge(channels)), inverted
 
 
 def _paper(pixels: UInt8[np.ndarray, "H W *C"], rng: np.random.Generator, done: Done) -> UInt8[np.ndarray, "H W *C"]:
@@ -186,8 +189,19 @@ def from_png(data: bytes) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def to_png(pixels: UInt8[np.ndarray, "H W *C"]) -> bytes:
-    """A PNG file of a grey or RGB picture, lightly compressed: examples are made faster than they are stored."""
-    pixels = pixels[..., ::-1] if pixels.ndim == 3 else pixels
-    flags = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-    flags += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
-    return cv2.imencode(".png", pixels, flags)[1].tobytes()
+    """A PNG file of a grey or RGB picture. ISA-L packs three times as fast as zlib, and as small."""
+    from isal import isal_zlib
+
+    height, width = pixels.shape[:2]
+    rows = pixels.reshape(height, -1)
+    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
+    filtered[:, 0] = 2  # each row tells what it adds to the one above
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    head = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", isal_zlib.compress(filtered, 1)), (b"IEND", b""))
+    chunks = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", isal_zlib.crc32(data, isal_zlib.crc32(name)))
+        for name, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)

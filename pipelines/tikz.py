@@ -8,7 +8,6 @@ align.
 from __future__ import annotations
 
 import ast
-import dataclasses
 import functools
 import itertools
 import math
@@ -299,7 +298,7 @@ def _tip(tail: Point, tip: Point, style: Style) -> Mark:
         return f"{tip[0] + ux * x - uy * y:.3f} {tip[1] + uy * x + ux * y:.3f}"
 
     path = f"M{at(-3, 4)}C{at(-2.75, 2.5)} {at(0, 0.25)} {at(0.75, 0)}C{at(0, -0.25)} {at(-2.75, -2.5)} {at(-3, -4)}"
-    drawn = dataclasses.replace(style, fill=None, dash=(), width=0.8 * style.width, cap="round", join="round")
+    drawn = style._replace(fill=None, dash=(), width=0.8 * style.width, cap="round", join="round")
     return Mark(drawn, svg.UNIT, (), path=path)
 
 
@@ -376,7 +375,7 @@ def cover(text: str, scale: float, margin_pt: float = 8.0) -> UInt8[np.ndarray, 
     width, height = (picture.high[i] - picture.low[i] + 2 * margin for i in (0, 1))
     require(max(width, height) * scale < 20000, "the picture is too large.")
     flip: svg.Matrix = (1, 0, 0, -1, margin - picture.low[0], margin + picture.high[1])
-    marks = tuple(dataclasses.replace(mark, matrix=flip) for mark in picture.marks)
+    marks = tuple(mark._replace(matrix=flip) for mark in picture.marks)
     shape = math.ceil(width * scale - 1e-3), math.ceil(height * scale - 1e-3)
     return 255 - svg.paint(Drawing(shape[0] / scale, shape[1] / scale, marks), scale).min(-1)
 

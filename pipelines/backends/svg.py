@@ -12,8 +12,8 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -28,11 +28,11 @@ Colour = tuple[float, float, float]
 UNIT: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 NAMED = {"black": "#000000", "white": "#ffffff", "red": "#ff0000", "grey": "#808080", "gray": "#808080"}
+UNSEEN = {"placeholder", "debug"}  # of Verovio's classes
 IGNORED = {"desc", "defs", "style", "script", "image", "foreignObject", "title", "mask", "linearGradient", "metadata"}
 
 
-@dataclass(frozen=True)
-class Style:
+class Style(NamedTuple):
     """What children inherit; a colour of None draws nothing."""
 
     fill: Colour | None = (0.0, 0.0, 0.0)
@@ -55,8 +55,7 @@ class Style:
 Run = tuple[str, float, float]  # characters; their size and how far they are raised, in sizes of the text
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """A path or a run of text with its place, style and the clips that hold it in."""
 
     style: Style
@@ -160,13 +159,13 @@ class _Walker:
         if tag in ("g", "a"):
             names = element.get("class", "").split()
             if self.outlined and not BOLD.isdisjoint(names):
-                style = replace(style, bold=True)
+                style = style._replace(bold=True)
             self.children(element, style, matrix, clips, depth)
             mask = element.get("mask")
             found = self.named.get(_reference(mask)) if mask else None
             for child in found if found is not None else ():  # what a mask hides: paper is laid over it
                 if child.get("fill") == "black":
-                    erased = replace(style, fill=None, stroke=None, join="erase")
+                    erased = style._replace(fill=None, stroke=None, join="erase")
                     self.marks.append(Mark(erased, matrix, clips, path=_outline(child)))
         elif tag == "svg":
             x, y, width, height = get("x"), get("y"), get("width"), get("height")
@@ -222,17 +221,17 @@ class _Walker:
             for child in element.iter():  # Verovio styles a text's only part in tspans
                 style = _styled(style, child) if child is not element else style
             if self.outlined:
-                style = replace(style, stroke=None)
+                style = style._replace(stroke=None)
             self.marks.append(Mark(style, matrix, clips, runs=tuple(runs)))
 
 
 def _hidden(element: Any) -> bool:
-    names = element.get("class", "")
+    told = element.attrib
     return (
         element.tag in IGNORED
-        or (names != "" and not {"placeholder", "debug"}.isdisjoint(names.split()))
-        or element.get("visibility") == "hidden"
-        or element.get("display") == "none"
+        or ("class" in told and not UNSEEN.isdisjoint(told["class"].split()))
+        or told.get("visibility") == "hidden"
+        or told.get("display") == "none"
     )
 
 
@@ -244,7 +243,7 @@ def _reference(text: str) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _outlined(style: Style) -> Style:
-    return replace(style, stroke=style.color)
+    return style._replace(stroke=style.color)
 
 
 def _length(text: str, default: float, ex: float = 8.0) -> float:
@@ -281,8 +280,9 @@ STYLED = frozenset(
 
 
 def _styled(style: Style, element: Any) -> Style:
-    told = tuple(item for item in element.attrib.items() if item[0] in STYLED)
-    return _restyled(style, told) if told else style
+    if STYLED.isdisjoint(element.attrib):
+        return style
+    return _restyled(style, tuple(item for item in element.attrib.items() if item[0] in STYLED))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -322,7 +322,7 @@ def _restyled(style: Style, told: tuple[tuple[str, str], ...]) -> Style:
         changes["italic"] = values["font-style"] in ("italic", "oblique")
     if values.get("direction") == "rtl":  # SmilesDrawer's labels that end at their atom
         changes["anchor"] = "end"
-    return replace(style, **changes) if changes else style
+    return style._replace(**changes) if changes else style
 
 
 @functools.lru_cache(maxsize=4096)
@@ -416,12 +416,22 @@ def _commands(data: str) -> Iterator[tuple[str, list[float]]]:
             last, values = {"M": "L", "m": "l"}.get(last, last), []
 
 
-@functools.lru_cache(maxsize=4096)
 def _path(data: str):  # mupdf.FzPath
-    """A path of MuPDF; glyphs come again and again."""
+    """A path of MuPDF. Glyphs come again and again and are kept; a line is drawn once."""
+    return _kept(data) if len(data) > 60 else _made(data)
+
+
+LINE = re.compile(r"M\s*([-\d.]+)[\s,]+([-\d.]+)\s*L\s*([-\d.]+)[\s,]+([-\d.]+)\s*")
+
+
+def _made(data: str):  # mupdf.FzPath
     from pymupdf import mupdf
 
     path = mupdf.FzPath()
+    if line := LINE.fullmatch(data):
+        mupdf.fz_moveto(path, float(line[1]), float(line[2]))
+        mupdf.fz_lineto(path, float(line[3]), float(line[4]))
+        return path
     add = {"M": mupdf.fz_moveto, "L": mupdf.fz_lineto, "C": mupdf.fz_curveto, "Q": mupdf.fz_quadto}
     for name, points in _steps(data):
         if name == "Z":
@@ -429,6 +439,9 @@ def _path(data: str):  # mupdf.FzPath
         else:
             add[name](path, *(value for point in points for value in point))
     return path
+
+
+_kept = functools.lru_cache(maxsize=4096)(_made)
 
 
 @functools.lru_cache(maxsize=256)

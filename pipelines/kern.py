@@ -257,10 +257,9 @@ class Composer:
                 out.append((2 * beat, spell(2 * beat)))
                 i += 2
                 continue
+            shares = _shares("compound" if compound else "simple", self.density)
             patterns = PATTERNS["compound" if compound else "simple"]
-            weights = np.array([p[0] * (self.density / 3) ** len(p[1]) for p in patterns])
-            chosen = patterns[int(self.rng.choice(len(patterns), p=weights / weights.sum()))][1]
-            for part in chosen:
+            for part in patterns[int(np.searchsorted(shares, self.rng.random(), side="right"))][1]:
                 if part < 0:  # a triplet's third
                     out.append((beat / 3, str(int(1 / (beat / 3)))))
                 else:
@@ -277,7 +276,7 @@ class Composer:
             if self.rng.random() < 0.09:
                 tokens.append((at, length, f"{spelt}r"))
             else:
-                degree = int(np.clip(degree + self.rng.choice([-4, -2, -1, -1, 0, 1, 1, 2, 4]), low, high))
+                degree = min(max(degree + LEAPS[self.rng.integers(len(LEAPS))], low), high)
                 steps = {degree}
                 if self.rng.random() < chords:
                     steps |= {
@@ -380,6 +379,17 @@ PATTERNS: dict[str, list[tuple[float, tuple[Fraction | int, ...]]]] = {
 }  # fmt: skip
 
 
+LEAPS = (-4, -2, -1, -1, 0, 1, 1, 2, 4)
+
+
+@functools.cache
+def _shares(kind: str, density: float) -> np.ndarray:
+    """Cumulative shares of a kind's patterns; those of many notes gain with the density."""
+    weights = np.cumsum([weight * (density / 3) ** len(parts) for weight, parts in PATTERNS[kind]])
+    return weights / weights[-1]
+
+
+@functools.cache
 def spell(length: Fraction) -> str:
     """A length in whole notes as kern has it: 4, 8., 2 ..."""
     for dots in (0, 1):
@@ -389,6 +399,7 @@ def spell(length: Fraction) -> str:
     raise GotError(f"a note cannot last {length} of a whole one.")
 
 
+@functools.lru_cache(maxsize=65536)
 def beams(token: str) -> int:
     """How many beams a note of this token has."""
     found = re.search(r"\d+", token)

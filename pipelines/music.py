@@ -201,6 +201,7 @@ def loaded(text: str, style: dict[str, Any]) -> Any:
             "adjustPageHeight": True,
             "pageWidth": 60000,
             "pageHeight": 6000,
+            "svgFormatRaw": True,  # without the white space between elements
             "xmlIdSeed": 1,
         }
     )

@@ -104,7 +104,7 @@ def parse(svg: str, ex: float = 8.0) -> Drawing:
     if len(box) == 4 and box[2] and box[3]:
         matrix = (width / box[2], 0.0, 0.0, height / box[3], -box[0] * width / box[2], -box[1] * height / box[3])
     walker = _Walker({e.get("id", ""): e for e in root.iter() if e.get("id")}, (width, height))
-    style = _styled(Style(), root)
+    style = _styled(Style(), root.attrib)
     walker.outlined = any(e.tag == "style" and "path" in (e.text or "") and "{stroke:" in e.text for e in root.iter())  # type: ignore[operator]
     walker.children(root, style, matrix, (), 0)
     depth = NUMBER.search(css.get("vertical-align", ""))
@@ -125,6 +125,7 @@ def glyphs(made: dict[str, Any]) -> Drawing:
     return Drawing(made["width"], made["height"], marks, made["base"])
 
 
+DEEPEST = 60
 BOLD = frozenset({"tempo", "reh", "fing", "ending"})  # Verovio's style sheet sets them so
 
 
@@ -137,60 +138,57 @@ class _Walker:
         self.outlined = False  # Verovio's style sheet strokes every shape
 
     def children(self, element: Any, style: Style, matrix: Matrix, clips: tuple, depth: int) -> None:
-        require(depth < 60, "the SVG is nested too deeply.")
+        require(depth < DEEPEST, "the SVG is nested too deeply.")
         for child in element:
             self.element(child, style, matrix, clips, depth + 1)
 
     def element(self, element: Any, style: Style, matrix: Matrix, clips: tuple, depth: int) -> None:
-        tag = element.tag
-        if not element.attrib and tag in ("g", "a"):
-            self.children(element, style, matrix, clips, depth)
+        tag, told = element.tag, element.attrib
+        if told:
+            if _hidden(tag, told):
+                return
+            style = _styled(style, told)
+            if "transform" in told:
+                matrix = multiply(matrix, _transform(told["transform"]))
+            if "clip-path" in told:
+                for child in self.named.get(_reference(told["clip-path"]), ()):
+                    clips = (*clips, (_outline(child), matrix))
+        elif tag in IGNORED:
             return
-        if _hidden(element):
-            return
-        style = _styled(style, element)
-        get = lambda name, default=0.0: _length(element.get(name, ""), default)
-        if transform := element.get("transform"):
-            matrix = multiply(matrix, _transform(transform))
-        if clip := element.get("clip-path"):
-            found = self.named.get(_reference(clip))
-            for child in found if found is not None else ():
-                clips = (*clips, (_outline(child), matrix))
-        if tag in ("g", "a"):
-            names = element.get("class", "").split()
-            if self.outlined and not BOLD.isdisjoint(names):
+        if tag in ("g", "a", "symbol"):
+            if self.outlined and "class" in told and not BOLD.isdisjoint(told["class"].split()):
                 style = style._replace(bold=True)
             self.children(element, style, matrix, clips, depth)
-            mask = element.get("mask")
-            found = self.named.get(_reference(mask)) if mask else None
-            for child in found if found is not None else ():  # what a mask hides: paper is laid over it
-                if child.get("fill") == "black":
+            for child in self.named.get(_reference(told["mask"]), ()) if "mask" in told else ():
+                if child.get("fill") == "black":  # what a mask hides: paper is laid over it
                     erased = style._replace(fill=None, stroke=None, join="erase")
                     self.marks.append(Mark(erased, matrix, clips, path=_outline(child)))
         elif tag == "svg":
-            x, y, width, height = get("x"), get("y"), get("width"), get("height")
+            x, y, width, height = (_length(told.get(name, ""), 0.0) for name in ("x", "y", "width", "height"))
             outline = f"M{x} {y}h{width}v{height}h{-width}Z"
             if width and height:
                 clips = (*clips, (outline, matrix))
             matrix = multiply(matrix, (1, 0, 0, 1, x, y))
-            box = [float(v) for v in NUMBER.findall(element.get("viewBox", ""))]
+            box = [float(v) for v in NUMBER.findall(told.get("viewBox", ""))]
             if len(box) == 4 and box[2] and box[3]:  # without a size of its own it fills the picture
                 xs, ys = (width or self.size[0]) / box[2], (height or self.size[1]) / box[3]
-                if element.get("preserveAspectRatio") != "none":
+                if told.get("preserveAspectRatio") != "none":
                     xs = ys = min(xs, ys)
                 matrix = multiply(matrix, (xs, 0, 0, ys, -box[0] * xs, -box[1] * ys))
             self.children(element, style, matrix, clips, depth)
-        elif tag == "use":
-            name = next((v for k, v in element.attrib.items() if k.endswith("href")), "")
+        elif tag in ("use", "text"):
+            x, y = _length(told.get("x", ""), 0.0), _length(told.get("y", ""), 0.0)
+            placed = multiply(matrix, (1, 0, 0, 1, x, y))
+            if tag == "text":
+                self.text(element, style, placed, clips)
+                return
+            name = next((v for k, v in told.items() if k.endswith("href")), "")
             found = self.named.get(name.lstrip("#"))
             if found is not None:
-                self.element(found, style, multiply(matrix, (1, 0, 0, 1, get("x"), get("y"))), clips, depth + 1)
-        elif tag == "symbol":
-            self.children(element, style, matrix, clips, depth)
-        elif tag == "text":
-            self.text(element, style, multiply(matrix, (1, 0, 0, 1, get("x"), get("y"))), clips)
+                require(depth < DEEPEST, "the SVG is nested too deeply.")
+                self.element(found, style, placed, clips, depth + 1)
         elif path := _outline(element):
-            if self.outlined and "stroke" not in element.attrib:
+            if self.outlined and "stroke" not in told:
                 style = _outlined(style)
             self.marks.append(Mark(style, matrix, clips, path=path))
 
@@ -219,16 +217,15 @@ class _Walker:
             runs = gather(element, 1.0, 0.0)
         if runs:
             for child in element.iter():  # Verovio styles a text's only part in tspans
-                style = _styled(style, child) if child is not element else style
+                style = _styled(style, child.attrib) if child is not element else style
             if self.outlined:
                 style = style._replace(stroke=None)
             self.marks.append(Mark(style, matrix, clips, runs=tuple(runs)))
 
 
-def _hidden(element: Any) -> bool:
-    told = element.attrib
+def _hidden(tag: str, told: dict[str, str]) -> bool:
     return (
-        element.tag in IGNORED
+        tag in IGNORED
         or ("class" in told and not UNSEEN.isdisjoint(told["class"].split()))
         or told.get("visibility") == "hidden"
         or told.get("display") == "none"
@@ -279,10 +276,10 @@ STYLED = frozenset(
 )
 
 
-def _styled(style: Style, element: Any) -> Style:
-    if STYLED.isdisjoint(element.attrib):
+def _styled(style: Style, told: dict[str, str]) -> Style:
+    if STYLED.isdisjoint(told):
         return style
-    return _restyled(style, tuple(item for item in element.attrib.items() if item[0] in STYLED))
+    return _restyled(style, tuple(item for item in told.items() if item[0] in STYLED))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -421,16 +418,21 @@ def _path(data: str):  # mupdf.FzPath
     return _kept(data) if len(data) > 60 else _made(data)
 
 
-LINE = re.compile(r"M\s*([-\d.]+)[\s,]+([-\d.]+)\s*L\s*([-\d.]+)[\s,]+([-\d.]+)\s*")
+LINE = re.compile(r"M\s*[-\d.]+[\s,]+[-\d.]+\s*L\s*[-\d.]+[\s,]+[-\d.]+\s*")
+CORNERS = re.compile(r"M[-\d.,\s]+(?:L[-\d.,\s]+)*Z?")
 
 
 def _made(data: str):  # mupdf.FzPath
     from pymupdf import mupdf
 
     path = mupdf.FzPath()
-    if line := LINE.fullmatch(data):
-        mupdf.fz_moveto(path, float(line[1]), float(line[2]))
-        mupdf.fz_lineto(path, float(line[3]), float(line[4]))
+    if CORNERS.fullmatch(data):  # the commonest by far: nothing but corners in absolute places
+        x, y, *rest = map(float, NUMBER.findall(data))
+        mupdf.fz_moveto(path, x, y)
+        for at in range(0, len(rest), 2):
+            mupdf.fz_lineto(path, rest[at], rest[at + 1])
+        if data.endswith("Z"):
+            mupdf.fz_closepath(path)
         return path
     add = {"M": mupdf.fz_moveto, "L": mupdf.fz_lineto, "C": mupdf.fz_curveto, "Q": mupdf.fz_quadto}
     for name, points in _steps(data):
@@ -559,7 +561,7 @@ def _draw(
             path = _path(mark.path)
             if style.join == "erase" and not black:
                 mupdf.fz_fill_path(device, path, 0, ctm, space, _ink(paper), 1.0, params)
-            if fill and style.fill_opacity:
+            if fill and style.fill_opacity and not LINE.fullmatch(mark.path):  # a line has no inside
                 even_odd = int(style.even_odd)
                 mupdf.fz_fill_path(device, path, even_odd, ctm, space, _ink(fill), style.fill_opacity, params)
             if style.stroke and style.stroke_opacity and not thin:

@@ -53,7 +53,7 @@ class Geometry:
     corpus: str = ""
     scale: tuple[float, float] = (1.8, 4.0)
     effects: float = 0.4
-    block: int = 48
+    block: int = 96
 
     tools: ClassVar[tuple[str, ...]] = ("latex",)
 

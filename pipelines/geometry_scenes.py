@@ -514,7 +514,8 @@ def function(s: Scene) -> None:
             (rf"{number(a / 2)}*\x*\x*\x{c:+.2f}", lambda x, a=a, c=c: a / 2 * x**3 + c),
             (rf"abs(\x{b:+.2f}){c:+.2f}", lambda x, b=b, c=c: abs(x + b) + c),
         ]
-        text, f = kinds[int(s.rng.integers(len(kinds)))]
+        kind = int(s.rng.integers(len(kinds)))
+        text, f = kinds[kind]
         xs = [x for x in np.linspace(low, high, 41) if y[0] - 0.2 < f(float(x)) < y[1] + 0.3]
         if len(xs) < 8:
             continue
@@ -522,7 +523,8 @@ def function(s: Scene) -> None:
         if any(not y[0] - 1 < f(float(x)) < y[1] + 1 for x in inside):
             continue
         domain = f"domain={number(xs[0])}:{number(xs[-1])}"
-        s.commands.append(rf"\draw{s.options(domain, 'samples=40')} plot (\x, {{{text}}});")
+        samples = "samples=2" if kind == 0 else "samples=30"  # TeX computes each
+        s.commands.append(rf"\draw{s.options(domain, samples)} plot (\x, {{{text}}});")
         if s.chance(0.3):
             x = float(xs[len(xs) // 3])
             s.dot((x, f(x)))
@@ -562,7 +564,7 @@ def conic(s: Scene) -> None:
         p = s.uniform(0.4, 0.9)
         c = p / 2
         x = rf"{{\x*\x/{number(2 * p)}}}"
-        s.commands.append(rf"\draw{s.options('domain=-1.8:1.8', 'samples=30')} plot ({x}, {{\x}});")
+        s.commands.append(rf"\draw{s.options('domain=-1.8:1.8', 'samples=25')} plot ({x}, {{\x}});")
         s.line((-c, -1.8), (-c, 1.8), options=("dashed",))
         s.dot((c, 0))
         s.name((c, 0), (c, 1), "F")

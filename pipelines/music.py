@@ -219,10 +219,7 @@ def draw(text: str, style: dict[str, Any]) -> UInt8[np.ndarray, "H W"]:
     font = fonts.typeface(face)
     # Verovio leaves room for Times; a wider font is set smaller.
     narrow = min(1.0, 0.42 / (font.width("abcdefghijklmnopqrstuvwxyz") / 26))
-    marks = (
-        m._replace(style=m.style._replace(size=m.style.size * narrow)) if m.runs else m
-        for m in made.marks
-    )
+    marks = (m._replace(style=m.style._replace(size=m.style.size * narrow)) if m.runs else m for m in made.marks)
     made = dataclasses.replace(made, marks=tuple(marks))
     top, right, bottom, left = style["margins"]
     size = 34 * style["scale"] / 60 + 8

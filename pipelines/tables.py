@@ -75,7 +75,7 @@ class Tables:
     columns: tuple[int, int] = (2, 8)
     spans: float = 0.4
     effects: float = 0.5
-    block: int = 48
+    block: int = 96
 
     tools: ClassVar[tuple[str, ...]] = ("latex",)
 
@@ -343,11 +343,12 @@ def html_ink(grid: Grid, style: dict[str, Any]) -> UInt8[np.ndarray, "H W"]:
         raise Unusable("the HTML table does not fit a page.")
     box = pymupdf.Rect(0, 0, 728, filled[3] + 8)
     made = _story_pixels(story, box, style["scale"])
-    ys, xs = np.nonzero(made > 12)
+    seen = made > 12
+    ys, xs = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     if not len(ys):
         raise Unusable("the HTML table shows nothing.")
     edge = round(8 * style["scale"])
-    cut = made[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+    cut = made[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
     return np.ascontiguousarray(cv2.copyMakeBorder(cut, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=0))
 
 

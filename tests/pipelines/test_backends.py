@@ -16,8 +16,10 @@ from pipelines.backends.node import Node
 def test_node_draws_and_names_what_is_wrong():
     need("node")
     running = node.node()
-    good, bad = running.call("formulas", formulas=[[r"\frac{a}{b}", True], [r"\frac{a", False]])
-    assert good["svg"].startswith("<svg")
+    formulas = [[r"\frac{a}{b}", True], [r"\text{若 } x", False], [r"\frac{a", False]]
+    glyphs, text, bad = running.call("formulas", formulas=formulas, ex=8)
+    assert len(glyphs["marks"]) == 3  # a, b and the rule
+    assert text["svg"].startswith("<svg")  # letters of our fonts go another way
     assert "Missing close brace" in bad["error"]
     assert running.call("molecule", smiles="CCO").startswith("<svg")
     assert "<path" in node.node("echarts").call(
@@ -103,6 +105,33 @@ def test_latex_reads_nothing_runs_nothing_and_ends():
     for body in (r"a \input{x}", r"\csname x\endcsname", r"\write18{x}", "^^5cinput", r"\end {document}", r"\def\a{b}"):
         assert latex.hostile(body)
     assert not latex.hostile(r"\frac{\left( a \right)}{\begin{pmatrix} 1 \end{pmatrix}} \inputs")
+
+
+def test_reactions_are_set_without_mhchem_as_mhchem_sets_them(monkeypatch):
+    need("latex")
+    reactions = [
+        r"\ce{2H2O + P2O5 ->[H+] SO4^2- + Ca(OH)2 v}",
+        r"\ce{NH4+ + 3Fe^3+ <=> C6H12O6 ^}",
+        r"\ce{KMnO4 <- OH-}",
+        r"\ce{HCl ->[\Delta] H2 + AgCl}",
+    ]
+    plain = [latex.plain_chemistry(f"a {reaction} b") for reaction in reactions]
+    assert not any(r"\ce" in body for body in plain)
+    ours = latex.typeset([f"${reaction}$" for reaction in reactions])
+    monkeypatch.setattr(latex, "plain_chemistry", lambda body: body)
+    theirs = latex.typeset([f"${reaction}$" for reaction in reactions])
+    letters = lambda page: sorted(ch for ch in page.text() if ch.isalnum() and ch.isascii())
+    for one, other in zip(ours, theirs, strict=True):
+        assert isinstance(one, latex.Page)
+        assert isinstance(other, latex.Page)
+        assert letters(one) == letters(other)
+        assert one.height == pytest.approx(other.height, rel=0.1)
+        assert one.width == pytest.approx(other.width, rel=0.1)
+
+
+def test_what_is_no_simple_reaction_is_left_to_mhchem():
+    for text in (r"\ce{CO2 + C -> 2 CO}", r"\ce{^{227}_{90}Th+}", r"\ce{A ->[x][y] B}", r"\ce{H2O{}}", r"\ce{x}"):
+        assert latex.plain_chemistry(text) == text
 
 
 def test_pages_of_a_body_are_counted_and_its_marks_found():

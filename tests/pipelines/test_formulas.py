@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from renderers import need
 
 from got_jax.errors import GotError
 from pipelines import formulas, tex
-from pipelines.backends import latex
+from pipelines.backends import latex, svg
+from pipelines.backends.node import FOLDER
 from pipelines.formula_grammar import Grammar
 from pipelines.formulas import MATH, Formulas
 
@@ -97,3 +100,36 @@ def test_macros_that_unfold_without_end_are_refused():
         tex.plain_source(r"\newcommand{\a}{\b\b\b\b\b\b\b\b\b\b} \newcommand{\b}{\a\a\a\a\a\a\a\a\a\a} \a")
     assert tex.plain_source(r"\def\pair#1#2{(#1, #2)}\pair{a}b % x").strip() == "(a, b)"
     assert tex.mathpix(r"a &=& b \\ c &=& d", "eqnarray") == r"\begin{aligned} a & = b \\ c & = d \end{aligned}"
+
+
+def test_a_faster_mathjax_draws_what_mathjax_draws():
+    need("node")
+    made = [Grammar(np.random.default_rng(seed), ("en", "zh")[seed % 2]) for seed in range(30)]
+    texts = [[g.display(), True] for g in made] + [[g.inline(), False] for g in made]
+    texts += [
+        [r"\boxed{x}", True],
+        [r"\color{red}{x}_{\text{若}}", False],
+        [r"\left\{\begin{matrix}a\\b\\c\\d\end{matrix}\right.", True],
+    ]
+    script = """
+        const plain = require('mathpix-markdown-it/lib/mathjax/index.js').MathJax;
+        const options = { outMath: { include_svg: true, include_mathml: false } };
+        const made = JSON.parse(require('fs').readFileSync(0)).map(
+          ([tex, display]) => plain.TexConvert(tex, { display, ...options }, true).svg.match(/<svg[^]*<\\/svg>/)[0]);
+        require('fs').writeSync(1, JSON.stringify(made));
+    """
+    done = subprocess.run(["node", "-e", script], input=json.dumps(texts), capture_output=True, text=True, cwd=FOLDER)
+    assert done.returncode == 0, done.stderr
+    steps = lambda path: list(svg._steps(path))
+    for (text, _), drawn, theirs in zip(texts, formulas.render(texts, 9.3), json.loads(done.stdout), strict=True):
+        plain = svg.parse(theirs, 9.3)
+        assert (drawn.width, drawn.height, drawn.base) == (plain.width, plain.height, plain.base), text
+        assert len(drawn.marks) == len(plain.marks)
+        for one, other in zip(drawn.marks, plain.marks, strict=True):
+            assert (one.style, one.matrix, one.runs, len(one.clips)) == (
+                other.style,
+                other.matrix,
+                other.runs,
+                len(other.clips),
+            )
+            assert steps(one.path) == steps(other.path)

@@ -10,7 +10,7 @@ from typing import Any
 from got_jax.config import override
 from got_jax.data.example import Engine, Example
 from got_jax.errors import require
-from pipelines import charts, formatted, formulas, geometry, molecules, music, regions, stitched, tables
+from pipelines import charts, formatted, formulas, geometry, molecules, music, papers, regions, stitched, tables
 from pipelines.charts import Charts
 from pipelines.documents import Documents
 from pipelines.formatted import FormattedPages
@@ -52,7 +52,9 @@ def entries() -> dict[str, Entry]:
         "molecules": Entry(Molecules(), "structural formulas and their SMILES", molecules.proof),
         "tables": Entry(Tables(), "tables by LaTeX and HTML", tables.proof),
         "formatted": Entry(FormattedPages(), "pages of papers and reports in markdown", formatted.proof),
-        "papers": Entry(Papers(), "pages of LaTeX sources with PDF and of Word files (needs --set folder=DIR)"),
+        "papers": Entry(
+            Papers(), "pages of LaTeX sources with PDF and of Word files (needs --set folder=DIR)", papers.proof
+        ),
         "music": Entry(Music(), "systems of sheet music in **kern", music.proof),
         "geometry": Entry(Geometry(), "plane and solid geometry in TikZ", geometry.proof),
         "charts": Entry(Charts(), "charts and what they plot", charts.proof),

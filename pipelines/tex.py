@@ -106,6 +106,7 @@ def mathpix(formula: str, environment: str = "") -> str:
         r"\\(?:label|tag\*?|vspace\*?|hspace\*?)\s*\{[^{}]*\}|\\(?:nonumber|notag|displaystyle)\b", " ", formula
     )
     formula = re.sub(r"\s+", " ", formula).strip().rstrip("\\").strip()
+    formula = re.sub(r"\\bm(?![a-zA-Z])", r"\\boldsymbol", formula)  # as Mathpix and MathJax spell it
     base = environment.rstrip("*")
     if base in ("align", "eqnarray", "flalign", "alignat") and ("&" in formula or r"\\" in formula):
         formula = re.sub(r"&\s*(=|<|>|\\leq?|\\geq?|\\approx|\\equiv)\s*&\s*", r"& \1 ", formula)

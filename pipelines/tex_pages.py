@@ -1,7 +1,7 @@
 r"""A LaTeX source as blocks of markdown: sections, paragraphs, lists, formulas, tabulars, captions, footnotes.
 
 Source: Nougat's LaTeXML step, by pylatexenc. What it does not know is left out: commands without text, drawings,
-citations and references keep their keys out of the text.
+citations and references become `REFERENCE`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ SYMBOLS = {
     "LaTeX": "LaTeX", "TeX": "TeX", "textbackslash": "\\", "ss": "ß", "o": "ø", "ae": "æ", "aa": "å", "S": "§",
     "quad": " ", "qquad": " ", "newline": " ",
 }  # fmt: skip
+REFERENCE = "\ue000"  # stands where the source refers to a number or a citation: only the page knows what it shows
+REFERRING = frozenset("ref eqref pageref autoref cref Cref vref cite citep citet citealp parencite textcite".split())
 SKIPPED = ("tikzpicture", "thebibliography", "lstlisting", "verbatim", "comment", "algorithm", "algorithmic", "picture")
 
 
@@ -55,8 +57,14 @@ def read(source: str) -> list[Block]:
             reader.blocks.append(Block("authors", f"*{', '.join(filter(None, map(_flat, names)))}*"))
     reader.walk(nodes)
     reader.end()
-    notes = [Block("footnote", f"[^{i}]: {note}") for i, note in enumerate(reader.notes, 1)]
-    return [*(b for b in reader.blocks if b.text or b.items or b.label == "figure"), *notes]
+    blocks: list[Block] = []
+    for block in reader.blocks:
+        if block.text or block.items or block.label == "figure":
+            blocks.append(block)
+            marks = map(int, re.findall(r"\[\^(\d{1,4})\]", " ".join([block.text, *block.items])))
+            notes = {mark: reader.notes[mark - 1] for mark in marks if 0 < mark <= len(reader.notes)}
+            blocks += [Block("footnote", f"[^{mark}]: {note}") for mark, note in notes.items()]
+    return blocks
 
 
 def _walker(text: str) -> Any:
@@ -64,7 +72,8 @@ def _walker(text: str) -> Any:
     from pylatexenc import latexwalker, macrospec
 
     known = latexwalker.get_default_latex_context_db()
-    known.add_context_category("got", prepend=True, macros=[macrospec.std_macro("caption", True, 1)])
+    macros = [macrospec.std_macro("caption", True, 1), *(macrospec.std_macro(name, "*[[{") for name in REFERRING)]
+    known.add_context_category("got", prepend=True, macros=macros)
     return latexwalker.LatexWalker(text, latex_context=known, tolerant_parsing=True)
 
 
@@ -137,6 +146,8 @@ class _Reader:
         arguments = [part for part in (node.nodeargd.argnlist if node.nodeargd else []) or [] if part is not None]
         if name in HEADS and arguments:
             self.end()
+            if len(arguments) == 1:  # without a star, or a short title
+                self.line.append(REFERENCE)
             self.walk([arguments[-1]])
             self.end(HEADS[name])
         elif name == "footnote" and arguments:
@@ -147,10 +158,13 @@ class _Reader:
             self.line.append(f"[^{len(self.notes)}]")
         elif name == "caption" and arguments:
             self.end()
+            self.line.append(REFERENCE)
             self.walk([arguments[-1]])
             self.end("caption")
         elif name in ("par", "maketitle", "newpage", "clearpage"):
             self.end()
+        elif name in REFERRING:
+            self.line.append(REFERENCE)
         elif name == "\\":
             self.line.append(" ")
         elif name in SYMBOLS:

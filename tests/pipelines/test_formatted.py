@@ -8,6 +8,8 @@ import io
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from renderers import need
 
@@ -95,20 +97,75 @@ def test_a_source_and_its_pdf_are_cut_to_pages(tmp_path):
     engine = Papers(folder=str(tmp_path), effects=0.0)
     assert len(engine) == 2
     one, two = (engine.example(0, index) for index in range(2))
-    assert one.text.startswith("## Start\n\nalpha0 alpha1")
-    for part in (r"\( x^2 \)[^1].", "- one\n- two", r"\[ E = mc^2 \]", "Numbers", r"a & 1 \\"):
+    assert one.text.startswith("## 1 Start\n\nalpha0 alpha1")
+    for part in (r"\( x^2 \)[^1].", "- one\n- two", r"\[ E = mc^2 \]", "Table 1: Numbers", r"a & 1 \\"):
         assert part in one.text
     assert "omega" not in one.text
-    assert two.text.startswith("### End\n\nomega0")
-    assert "cite" not in two.text
+    assert one.text.endswith("[^1]: A note.")
+    assert two.text.startswith("### 1.1 End\n\nomega0")
+    assert two.text.endswith("omega59 [?]")  # as the page shows a citation that TeX has not found
     assert one.meta["match"] > 0.85
     assert any("b.tex: its PDF is missing" in why for why in engine.rejected)
+    assert [papers.proof(example) for example in (one, two)] == ["", ""]
+    odd = one.text.replace("alpha2 ", "something that is not there at all and never was on any page of it ")
+    assert "of the answer's letters stand on it" in papers.proof(dataclasses.replace(one, text=odd * 2))
+    assert "is refused" in papers.proof(dataclasses.replace(one, text=one.text + "\n\n" + r"\( \nothing{x} \)"))
+
+
+def test_sources_are_read_with_their_parts_and_nothing_from_elsewhere(tmp_path):
+    folder = tmp_path / "paper"
+    folder.mkdir()
+    (tmp_path / "secret.tex").write_text("secret")
+    (folder / "part.tex").write_text(r"words of a part \input{part}")
+    (folder / "link.tex").symlink_to(tmp_path / "secret.tex")
+    main = folder / "main.tex"
+    main.write_text(
+        r"a \input{part} \include{part.tex} \input{../secret} \input{/etc/hostname} \input{link} % \input{part}"
+    )
+    source = papers._source(main, folder)
+    assert source.count("words of a part") == 2 * papers.DEEPEST
+    assert "secret" not in source
+    assert "hostname" not in source
+
+
+def test_what_references_show_is_read_from_the_page():
+    mark = tex_pages.REFERENCE
+    source = (
+        r"\begin{document}As \cite[p. 3]{a,b} says in Section~\ref{s}, and \autoref{x} too: see \cref{t}.\par "
+        r"Gone \ref{u}.\end{document}"
+    )
+    blocks = tex_pages.read(source)
+    assert blocks[0].text == f"As {mark} says in Section {mark}, and {mark} too: see {mark}."
+    layers = ["As [2, p. 3] says in Section 4.1, and Figure 2 too: see 7b.\n", "Gone\n"]
+    (first, _), (second, _) = papers.split(blocks, layers)
+    assert first == "As [2, p. 3] says in Section 4.1, and Figure 2 too: see 7b."
+    assert second == "Gone ."
+
+
+WORDS = st.lists(st.sampled_from("a b c d e f g h i j k l m n o p".split()), max_size=40)
+
+
+@given(WORDS, WORDS)
+def test_runs_are_equal_and_in_order(one, other):
+    at, to = 0, 0
+    for first, place, count in papers.alike(one, other):
+        assert at <= first
+        assert to <= place
+        assert one[first : first + count] == other[place : place + count]
+        at, to = first + count, place + count
+
+
+def test_a_book_is_aligned_as_fast_as_its_pages():
+    words = [f"w{i}" for i in range(60_000)]
+    cut = [word for i, word in enumerate(words) if i % 50]
+    found = sum(count for _, _, count in papers.alike(words, cut))
+    assert found == len(cut)
 
 
 def test_a_paragraph_that_runs_over_is_cut_between_its_words():
     words = [f"w{i}" for i in range(20)]
     blocks = [Block("text", " ".join(words[:8]) + r" \( x+y \) " + " ".join(words[8:]))]
-    (first, a), (second, b) = papers.split(blocks, [words[:12], words[12:]])
+    (first, a), (second, b) = papers.split(blocks, [" ".join(words[:12]), " ".join(words[12:])])
     assert (a, b) == (1.0, 1.0)
     assert first.endswith(r"w7 \( x+y \) w8 w9 w10 w11")
     assert second == " ".join(words[12:])

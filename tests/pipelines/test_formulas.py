@@ -105,11 +105,11 @@ def test_macros_that_unfold_without_end_are_refused():
 def test_a_faster_mathjax_draws_what_mathjax_draws():
     need("node")
     made = [Grammar(np.random.default_rng(seed), ("en", "zh")[seed % 2]) for seed in range(30)]
-    texts = [[g.display(), True] for g in made] + [[g.inline(), False] for g in made]
+    texts: list[tuple[str, bool]] = [(g.display(), True) for g in made] + [(g.inline(), False) for g in made]
     texts += [
-        [r"\boxed{x}", True],
-        [r"\color{red}{x}_{\text{若}}", False],
-        [r"\left\{\begin{matrix}a\\b\\c\\d\end{matrix}\right.", True],
+        (r"\boxed{x}", True),
+        (r"\color{red}{x}_{\text{若}}", False),
+        (r"\left\{\begin{matrix}a\\b\\c\\d\end{matrix}\right.", True),
     ]
     script = """
         const plain = require('mathpix-markdown-it/lib/mathjax/index.js').MathJax;
@@ -121,7 +121,8 @@ def test_a_faster_mathjax_draws_what_mathjax_draws():
     done = subprocess.run(["node", "-e", script], input=json.dumps(texts), capture_output=True, text=True, cwd=FOLDER)
     assert done.returncode == 0, done.stderr
     steps = lambda path: list(svg._steps(path))
-    for (text, _), drawn, theirs in zip(texts, formulas.render(texts, 9.3), json.loads(done.stdout), strict=True):
+    drawings = formulas.render([(text, display) for text, display in texts], 9.3)
+    for (text, _), drawn, theirs in zip(texts, drawings, json.loads(done.stdout), strict=True):
         plain = svg.parse(theirs, 9.3)
         assert (drawn.width, drawn.height, drawn.base) == (plain.width, plain.height, plain.base), text
         assert len(drawn.marks) == len(plain.marks)

@@ -31,7 +31,8 @@ STAGE_1 = ((SCENES, 2.0), (SCENE_SLICES, 1.0), (PAGES, 1.2), (SLICES, 0.8))
 # Everything that is formatted, in the paper's numbers. These draw with Node, LaTeX and Verovio (`make renderers`).
 FORMATTED = (
     (Formulas(), 1.0),
-    (Molecules(), 1.0),
+    (Molecules(), 0.9),
+    (Molecules(smiles="nci"), 0.1),
     (Tables(), 0.3),
     (FormattedPages(), 1.2),
     (Music(), 0.5),

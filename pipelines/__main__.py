@@ -33,6 +33,7 @@ EXAMPLES = """examples:
   python -m pipelines label my_photos --out data/photos
   python -m pipelines flywheel my_pdfs --language zh --labeller rapidocr --judge tesseract --out data/round2
   python -m pipelines bench
+  python -m pipelines bench charts --set 'renderers=[["echarts", 1.0]]'
   python -m pipelines truth --language zh --reader rapidocr
 
 A build that was killed goes on where it was when the same command is given again. Train with what was built:
@@ -95,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     counts.add_argument("--plot", type=Path, metavar="FILE.png")
     rates = actions.add_parser("bench", help="examples per second of one core")
     rates.add_argument("engines", nargs="*", help="default: all")
+    rates.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a setting of the engines")
     rates.add_argument("--seconds", type=float, default=10.0, metavar="S", help="of each engine (default: 10)")
+    rates.add_argument("--warm", type=int, default=200, metavar="N", help="examples before the clock (default: 200)")
     labels = actions.add_parser("label", help="label real pictures with PaddleOCR's models")
     labels.add_argument("folder", type=Path, help="of pictures")
     labels.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets labels.jsonl and slices/")
@@ -229,7 +232,7 @@ def _truth(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    for line in bench.lines(args.engines or list(engines.entries()), args.seconds):
+    for line in bench.lines(args.engines or list(engines.entries()), args.seconds, _settings(args), args.warm):
         print(line, flush=True)
     return 0
 

@@ -23,23 +23,30 @@ def processor_s() -> float:
     return own
 
 
-def lines(names: list[str], seconds: float) -> Iterator[str]:
+def lines(names: list[str], seconds: float, settings: dict[str, str] | None = None, warm: int = 20) -> Iterator[str]:
     """A table: examples per second of processor time (not of a busy machine's wall clock), megabytes per second.
 
-    Renderers that an engine starts count too. The fonts and corpora are read before the clock starts: 20 examples are
-    made first; of engines that draw in blocks, one block is.
+    Renderers that an engine starts count too.
+
+    Args:
+        settings: fields of the engines, as text.
+        warm: examples made before the clock starts, for at most as many seconds: they read fonts and corpora, and Node
+            compiles what it runs often. Of engines that draw in blocks, whole blocks are made.
     """
     import cv2
 
     cv2.setNumThreads(1)
     yield f"{'engine':14} {'examples/s':>10} {'MB/s':>7} {'kB each':>8} {'slowest, ms':>12}"
     for name in names:
-        engine = engines.make(name)
-        if name == "pdfs":
+        engine = engines.make(name, settings)
+        if name in ("pdfs", "papers") and not getattr(engine, "folder", ""):
             yield f"{name:14} needs a folder; see `build`"
             continue
-        for index in range(20):
+        begun = processor_s()
+        for index in range(warm):
             engine.example(1, index)
+            if processor_s() - begun > seconds:
+                break
         took, size = [], 0
         block = getattr(engine, "block", 1)
         while sum(took) < seconds or len(took) % block:  # the first of a block takes the time of all

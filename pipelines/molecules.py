@@ -41,7 +41,8 @@ class Molecules:
     """Settings of the engine; `example` is a pure function of them and (seed, index).
 
     Attributes:
-        smiles: a file with a SMILES at the beginning of each line (.smi, .txt, .csv); nothing: generated ones.
+        smiles: a file with a SMILES at the beginning of each line (.smi, .txt, .csv); "nci": 5,000 real ones of the
+            National Cancer Institute's open set, which comes with RDKit; nothing: generated ones.
         rings: the least and most rings and chains that a generated molecule is put together from.
         stereo: share of generated molecules with stereo centres set.
         most_atoms: larger molecules are left out.
@@ -117,8 +118,10 @@ def _fragment(smiles: str) -> Any:
 @functools.lru_cache(maxsize=4)
 def _file(path: str, most_atoms: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The canonical SMILES of a file, and why its other lines are left out."""
-    from rdkit import Chem
+    from rdkit import Chem, RDConfig
 
+    if path == "nci":
+        path = str(Path(RDConfig.RDDataDir) / "NCI" / "first_5K.smi")
     try:
         lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as err:

@@ -250,7 +250,13 @@ def _draw(picture: Picture, kind: str, options: list[str], body: str, scale: flo
         else:
             points = _plot(m["px"], m["py"], rest, unit)
             lead(points[:2] + points[-2:])
-            out.append(f"M{push(points[:1])}L{push(points[1:])}")
+            if "smooth" in rest:
+                curve = _smooth(points)
+                out.append(
+                    f"M{push(points[:1])}" + "".join(f"C{push(curve[i : i + 3])}" for i in range(0, len(curve), 3))
+                )
+            else:
+                out.append(f"M{push(points[:1])}L{push(points[1:])}")
     if not corners:
         return
     picture.grow(corners, style.width / 2 if style.stroke else 0.0)
@@ -308,6 +314,19 @@ def _plot(px: str, py: str, rest: dict[str, str], unit: float) -> list[Point]:
     require(2 <= count <= 1000, f"samples={count} is not from 2 to 1000.")
     values = np.linspace(_number(low), _number(high), count)
     return [(evaluate(px.strip("{}"), x) * unit, evaluate(py, x) * unit) for x in values]
+
+
+TENSION = 0.2775 * 0.55  # PGF's factor and TikZ's default
+
+
+def _smooth(points: list[Point]) -> list[Point]:
+    """Control points through the points of a plot, three a piece, as PGF's curveto handler sets them."""
+    pulls = [((b[0] - a[0]) * TENSION, (b[1] - a[1]) * TENSION) for a, b in zip(points, points[2:], strict=False)]
+    pulls = [(0.0, 0.0), *pulls, (0.0, 0.0)]
+    curve: list[Point] = []
+    for (a, b), (p, q) in zip(itertools.pairwise(points), itertools.pairwise(pulls), strict=True):
+        curve += [(a[0] + p[0], a[1] + p[1]), (b[0] - q[0], b[1] - q[1]), b]
+    return curve
 
 
 FUNCTIONS = {

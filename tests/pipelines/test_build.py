@@ -197,5 +197,5 @@ def test_sheets_lists_and_rates_from_the_command_line(tmp_path, capsys):
     assert cli.main(["sample", "slices", "--count", "3", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "slices.png").exists()
     assert (tmp_path / "slices.html").exists()
-    assert cli.main(["bench", "slices", "--seconds", "0.1"]) == 0
+    assert cli.main(["bench", "slices", "--seconds", "0.1", "--warm", "2", "--set", "split=held_out"]) == 0
     assert "slices" in capsys.readouterr().out

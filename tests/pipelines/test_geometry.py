@@ -40,6 +40,7 @@ def test_a_rasteriser_without_tex_agrees_with_latex_and_sees_differences():
 \draw[thick,fill=gray!30] (0,0) rectangle (2,1);
 \draw[dashed,->] (0,2) arc (90:200:1.2);
 \draw[blue,domain=-1:2,samples=30] plot (\x, {0.5*\x*\x-sin(40*\x)});
+\draw[domain=-1:1.5,smooth,samples=6] plot (\x, {0.8*\x*\x*\x-2});
 \draw (1,1) .. controls (2,3) and (3,-1) .. (4,1) -- (4,2);
 \fill (3,2) circle (2pt);
 \draw[line width=1pt] (1,3) ellipse (1 and 0.4);

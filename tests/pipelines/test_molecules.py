@@ -101,3 +101,11 @@ def test_every_style_draws_the_same_picture_again():
     for seed in range(20):
         one, style = molecules.draw(aspirin, np.random.default_rng(seed), 300)
         assert (one == molecules.draw(aspirin, np.random.default_rng(seed), 300)[0]).all(), style
+
+
+def test_real_molecules_come_with_rdkit():
+    engine = Molecules(smiles="nci", smilesdrawer=0.0)
+    made = [engine.example(0, index) for index in range(12)]
+    assert [molecules.proof(example) for example in made] == [""] * 12
+    assert len({example.text for example in made}) == 12
+    assert 0 < len(engine.rejected) < 100

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from safetensors.numpy import load_file
 from test_train import QUICK, ROOT, losses, rows, run_config
 
 from got_jax.cli import main
+from got_jax.data.lanes import Lanes, new_state
 from got_jax.data.mixture import Mixture
 from got_jax.data.records import Records
 from got_jax.errors import GotError
@@ -28,9 +30,10 @@ from got_jax.reader import load
 from got_jax.sharding import MeshConfig
 from got_jax.train.checkpoints import read_weights
 from got_jax.train.config import load_config
-from got_jax.train.loop import train, training_of
-from got_jax.train.lora import LoraConfig
-from got_jax.train.step import LossConfig, fresh_params
+from got_jax.train.loop import draws_of, train, training_of
+from got_jax.train.lora import LoraConfig, init_lora, merged
+from got_jax.train.optimizer import OptimizerConfig, make_optimizer
+from got_jax.train.step import LossConfig, Training, fresh_params, loss_fn, state_shardings
 from got_jax.weights.store import Model, write_model
 
 
@@ -274,6 +277,53 @@ def test_adapters_train_alone_save_and_merge(tmp_path, tiny, tiny_params, pieces
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), load(tmp_path / "merged", weights=None).params, made
     )
+
+
+@pytest.mark.parametrize(("dtype", "remat", "near"), [("float32", "none", 1e-5), ("bfloat16", "blocks", 3e-2)])
+def test_a_step_with_adapters_is_one_with_the_merged_weights(tmp_path, tiny, tiny_params, pieces, dtype, remat, near):
+    """Loss and gradients of A and B: what the product rule gives from the gradient of W + alpha / rank A B."""
+    model = dataclasses.replace(tiny, dtype=dtype, remat=remat)
+    lora = LoraConfig(rank=3, alpha=6)
+    adapters = jax.tree.map(
+        lambda leaf: 0.1 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
+        init_lora(lora, model, jax.random.key(1)),
+    )
+    config = run_config(tmp_path, model=model)
+    lanes = Lanes(draws_of(config, pieces), 1, range(1), new_state(1), workers=0)
+    batch = next(lanes.batches())[0]
+    plain = lambda params: loss_fn(Training(model), params, batch)[0]
+    with_adapters = lambda lora_tree: loss_fn(Training(model, lora=lora), {**tiny_params, "lora": lora_tree}, batch)[0]
+    whole = merged(lora, {**tiny_params, "lora": adapters})
+    loss, grads = jax.jit(jax.value_and_grad(with_adapters))(adapters)
+    wanted, whole_grads = jax.jit(jax.value_and_grad(plain))(whole)
+    np.testing.assert_allclose(loss, wanted, rtol=near)
+    for layer in (
+        lambda t: t["decoder"]["layers"]["down_proj"]["kernel"],
+        lambda t: t["connector"]["linear"]["kernel"],
+    ):
+        dw, a, b = layer(whole_grads), layer(adapters)["a"], layer(adapters)["b"]
+        scale = float(np.abs(dw).max())
+        np.testing.assert_allclose(layer(grads)["a"], 2.0 * dw @ b.swapaxes(-1, -2), atol=near * scale)
+        np.testing.assert_allclose(layer(grads)["b"], 2.0 * a.swapaxes(-1, -2) @ dw, atol=near * scale)
+
+
+def test_adapters_are_split_as_their_kernels_are(tiny):
+    training = Training(tiny, LossConfig(), LoraConfig(rank=2))
+    mesh: Any = jax.sharding.AbstractMesh((2, 2, 2), ("data", "fsdp", "tensor"))
+    placed = state_shardings(training, make_optimizer(OptimizerConfig(), 10), mesh).params
+    layer = lambda tree: tree["decoder"]["layers"]["gate_proj"]["kernel"]
+    kernel, adapter = layer(placed).spec, layer(placed["lora"])
+    assert (adapter["a"].spec[1], adapter["b"].spec[2]) == (kernel[1], kernel[2])
+    assert kernel[1] != kernel[2]
+
+
+@pytest.mark.parametrize(
+    ("targets", "says"),
+    [("nothing", "matches no parameter"), (r"connector\.conv1", "are for the kernels of linear layers")],
+)
+def test_targets_that_cannot_have_adapters_are_named(tiny, targets, says):
+    with pytest.raises(GotError, match=says):
+        init_lora(LoraConfig(rank=2, targets=targets), tiny, jax.random.key(0))
 
 
 def test_the_readmes_fine_tuning_trains_few_parameters():

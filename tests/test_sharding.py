@@ -23,6 +23,7 @@ from got_jax.sharding import MeshConfig, laid_out, make_mesh, shardings
 from got_jax.tokenizers import load_tokenizer
 from got_jax.train.config import TrainConfig
 from got_jax.train.loop import draws_of, train
+from got_jax.train.lora import LoraConfig
 
 MESHES = ((8, 1, 1), (2, 4, 1), (1, 8, 1), (2, 2, 2), (1, 1, 8))
 
@@ -39,17 +40,23 @@ from test_sharding import MESHES, check_layout
 from test_train import run_config
 from got_jax.sharding import MeshConfig
 from got_jax.train.loop import train
+from got_jax.train.lora import LoraConfig
 for sizes in MESHES:
     config = run_config(Path({str(tmp_path)!r}) / "".join(map(str, sizes)), steps=10, mesh=MeshConfig(*sizes))
     check_layout(config, train(config, progress=False))
+adapters = LoraConfig(rank=2, alpha=4)
+train(run_config(Path({str(tmp_path)!r}) / "lora", steps=4, mesh=MeshConfig(2, 2, 2), lora=adapters), progress=False)
 """
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | QUICK)
     train(run_config(tmp_path / "one", steps=10), progress=False)
+    train(run_config(tmp_path / "one lora", steps=4, lora=LoraConfig(rank=2, alpha=4)), progress=False)
     for column in ("loss", "grad_norm"):
         expected = rows(tmp_path / "one", column)
         for sizes in MESHES:
             found = rows(tmp_path / "".join(map(str, sizes)), column)
             np.testing.assert_allclose(found, expected, rtol=1e-5, err_msg=f"{column} on {sizes}")
+        alone, split = (rows(tmp_path / name, column) for name in ("one lora", "lora"))
+        np.testing.assert_allclose(split, alone, rtol=1e-5, err_msg=f"{column} of adapters")
 
 
 def check_layout(config: TrainConfig, state: Any) -> None:

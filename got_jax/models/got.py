@@ -153,8 +153,8 @@ class Got(nn.Module):
         return self.decoder.logits(hidden)
 
 
-def init_params(config: GotConfig, key: Array, boxed: bool = False) -> dict:
-    """Fresh float32 parameters; `boxed` keeps the logical axis names around them."""
+def init_params(config: GotConfig, key: Array, boxed: bool = False, model: nn.Module | None = None) -> dict:
+    """Fresh float32 parameters, of `Got(config)` or of another `model`; `boxed` keeps the logical axis names."""
     tokens = jnp.zeros((1, config.encoder.image_tokens), jnp.int32)
     side = config.encoder.image_px
     args = (
@@ -165,7 +165,7 @@ def init_params(config: GotConfig, key: Array, boxed: bool = False) -> dict:
         jnp.arange(tokens.shape[1])[None],
         jnp.ones_like(tokens),
     )
-    params: Any = Got(config).init(key, *args)["params"]
+    params: Any = (model or Got(config)).init(key, *args)["params"]
     return params if boxed else nn.unbox(params)
 
 

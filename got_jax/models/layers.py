@@ -44,7 +44,7 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B F"]:
         kernel = self.param("kernel", logical(self.init, *self.axes), (x.shape[-1], self.features))
-        y = x @ kernel.astype(x.dtype)
+        y = jax.lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ()))).astype(x.dtype)
         if self.bias:
             y = y + self.param("bias", logical(nn.initializers.zeros, self.axes[1]), (self.features,)).astype(x.dtype)
         return y

@@ -1,8 +1,8 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685): W + alpha / rank * A B, of which only A and B are trained.
+"""Low-rank adapters (LoRA, arXiv 2106.09685) by qwix: x W + alpha / rank * (x A) B, of which A and B are trained.
 
-Adapters live beside the parameters, under "lora", in a tree of the same names. The step adds them up before the model
-runs, so every part of the house (meshes, checkpoints, decoding) works as it does without. Initialisation is the
-paper's: A random, B zero, so that a run starts from the model itself.
+qwix adds the second term at the products of the layers that are named, so no gradient of a whole W is ever made. Here
+adapters live beside the parameters, under "lora", in a tree of the same names: what is trained and what rests stay
+apart in the step, in checkpoints and on meshes. For reading and converting they are added to the weights (`merged`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array
 
+from got_jax.config import GotConfig
 from got_jax.errors import GotError, require
+from got_jax.models.got import Got, abstract_params, init_params
 
 FILE = "lora.json"
 
@@ -51,22 +52,47 @@ def _flat(params: dict) -> dict[str, Any]:
     return flatten_dict(params, sep=".")  # type: ignore[return-value]
 
 
-def init_lora(config: LoraConfig, params: dict, key: Array, boxed: bool = False) -> dict:
-    """Adapters {"a": [..., D, rank], "b": [..., rank, F]} in the places of the targets of `params`."""
-    adapters: dict[str, Any] = {}
-    for number, (name, leaf) in enumerate(_flat(params).items()):
-        if not re.fullmatch(config.targets, name):
-            continue
-        names = leaf.names if isinstance(leaf, nn.Partitioned) else (None,) * leaf.ndim
-        *stack, rows, columns = leaf.unbox().shape if isinstance(leaf, nn.Partitioned) else leaf.shape
-        a = jax.random.normal(jax.random.fold_in(key, number), (*stack, rows, config.rank)) * rows**-0.5
-        b = jnp.zeros((*stack, config.rank, columns))
-        if boxed:
-            a = nn.LogicallyPartitioned(a, (*names[:-1], None))
-            b = nn.LogicallyPartitioned(b, (*names[:-2], None, names[-1]))
-        adapters[name] = {"a": a, "b": b}
-    require(bool(adapters), f"lora.targets '{config.targets}' matches no parameter; see got_jax.train.lora.")
-    return unflatten_dict(adapters, sep=".")
+def _names(config: LoraConfig, params: dict) -> list[str]:
+    """The kernels that get adapters, by their dotted names."""
+    names = [name for name in _flat(params) if re.fullmatch(config.targets, name)]
+    require(bool(names), f"lora.targets '{config.targets}' matches no parameter; see got_jax.train.lora.")
+    other = [name for name in names if not name.endswith(".kernel")]
+    require(not other, f"lora.targets names {', '.join(other)}, but adapters are for the kernels of linear layers.")
+    return names
+
+
+def adapted(config: LoraConfig, model: GotConfig) -> nn.Module:
+    """The model with adapters at its targets: its parameters are those of `beside`, or it makes them (`init`)."""
+    import qwix
+
+    layers = [name.removesuffix(".kernel").replace(".", "/") for name in _names(config, abstract_params(model))]
+    provider = qwix.LoraProvider(
+        module_path="|".join(map(re.escape, layers)),
+        rank=config.rank,
+        alpha=config.alpha,
+        lora_a_initializer=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),  # as PEFT draws A
+    )
+    wrapped: Any = qwix.apply_lora_to_model(Got(model), provider, methods=("__call__", "grid", "connect", "read"))
+    return wrapped
+
+
+def beside(params: dict) -> dict:
+    """The parameters with each adapter beside its kernel, where qwix looks for it, and without "lora"."""
+    flat = _flat({part: tree for part, tree in params.items() if part != "lora"})
+    for name, leaf in _flat(params["lora"]).items():
+        kernel, _, letter = name.rpartition(".")
+        flat[f"{kernel}_lora_{letter}"] = leaf
+    return unflatten_dict(flat, sep=".")
+
+
+def init_lora(config: LoraConfig, model: GotConfig, key: Array, boxed: bool = False) -> dict:
+    """Adapters {"a": [..., D, rank], "b": [..., rank, F]} in the places of the targets; A random, B zero.
+
+    `boxed` keeps the logical axis names of the kernels' axes.
+    """
+    made = _flat(init_params(model, key, boxed, adapted(config, model)))
+    found = {name.replace("_lora_", "."): leaf for name, leaf in made.items() if name[-7:] in ("_lora_a", "_lora_b")}
+    return unflatten_dict(found, sep=".")
 
 
 def merged(config: LoraConfig, params: dict) -> dict:

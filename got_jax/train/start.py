@@ -62,7 +62,7 @@ def starting_params(config: TrainConfig, tokenizer: Tokenizer) -> tuple[dict, li
             whole = "" if len(new) == len(tree) else f" ({', '.join(new)})"
             lines.append(f"{part:10} {'new':9} {_size(new):>12,} parameters{whole}")
     if config.lora.rank:
-        adapters = jax.eval_shape(lambda: init_lora(config.lora, wanted, jax.random.key(0)))
+        adapters = jax.eval_shape(lambda: init_lora(config.lora, config.model, jax.random.key(0)))
         lines.append(f"{'lora':10} {'new':9} {_size(adapters):>12,} parameters")
     return params, lines
 

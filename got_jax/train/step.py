@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from got_jax.errors import require
 from got_jax.models.got import apply, init_params
 from got_jax.sharding import batch_sharding, laid_out, replicated, shardings
 from got_jax.train.letters import init_heads, letter_losses
-from got_jax.train.lora import LoraConfig, init_lora, merged
+from got_jax.train.lora import LoraConfig, adapted, beside, init_lora
 from got_jax.train.losses import token_loss
 
 PARTS = ("encoder", "connector", "decoder")
@@ -105,14 +106,15 @@ def loss_fn(
         parts: how many such batches add up to the loss; the letters lesson is a mean over them.
     """
     config, losses = training.config, training.losses
+    run = functools.partial(apply, config, params)
     if training.lora.rank:
-        params = merged(training.lora, params)
-    grid = apply(config, params, batch.images, method="grid")
-    features = apply(config, params, grid, method="connect")
+        run = functools.partial(adapted(training.lora, config).apply, {"params": beside(params)})
+    grid: Any = run(batch.images, method="grid")
+    features: Any = run(grid, method="connect")
     total, metrics = jnp.zeros(()), {}
     if losses.text:
         rows = (batch.tokens, batch.is_image, features, None, batch.positions, batch.segments)
-        hidden = apply(config, params, *rows, method="read")
+        hidden: Any = run(*rows, method="read")
         weights = jnp.asarray(batch.weights)
         table = params["decoder"]["embedding"]
         text = token_loss(hidden, table, jnp.asarray(batch.targets), weights, losses.chunk_tokens)
@@ -139,7 +141,7 @@ def fresh_params(training: Training, key: Array, boxed: bool = False) -> dict:
     if training.losses.letters:
         params = {**params, "letters": init_heads(training.config, jax.random.fold_in(key, 1), boxed)}
     if training.lora.rank:
-        params = {**params, "lora": init_lora(training.lora, params, jax.random.fold_in(key, 2), boxed)}
+        params = {**params, "lora": init_lora(training.lora, training.config, jax.random.fold_in(key, 2), boxed)}
     return params
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -79,7 +80,7 @@ def draw(chart: dict[str, Any], style: dict[str, Any], typefaces: Sequence[Typef
         figure, _ = _figure(chart, style)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
-        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        return np.asarray(cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2RGB))
 
 
 def plotted(chart: dict[str, Any], style: dict[str, Any], typefaces: Sequence[Typeface]) -> list[float]:

@@ -71,7 +71,7 @@ class Scene:
         return f"[{','.join(listed)}]" if listed else ""
 
     def sampled(self, smooth: int, plain: int) -> tuple[str, ...]:
-        """How a curve is plotted: TeX takes 0.2 ms for each of its points, so most are smoothed through few."""
+        """How a curve is plotted: TeX is slow to compute each of its points, so most are smoothed through few."""
         return ("smooth", f"samples={smooth}") if self.chance(0.7) else (f"samples={plain}",)
 
     def line(self, *points: Point, closed: bool = False, options: tuple[str, ...] = ()) -> None:

@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from rapidfuzz.distance import LCSseq, Levenshtein
@@ -35,7 +35,7 @@ from pipelines.tries import Unusable, generator
 LEAST_MATCH = 0.75
 LEAST_GROUNDED = 0.9
 INPUT = re.compile(r"\\(?:input|include)\s*\{([^{}]*)\}")
-DEEPEST = 4  # parts of parts
+MOST_PARTS = 1000
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+")
 SHOWN = re.compile(  # of a reference: [3], (Knuth, 1984), Figure 2.1, A
     r"\[[^\[\]\n]{1,60}\]|\([^()\n]{1,60}\)|(?:[^\W\d_]{2,12}\.?\s+)?\d+(?:\.\d+)*[a-z]?|[A-Z](?:\.\d+)*(?!\w)"
@@ -62,6 +62,8 @@ class Papers:
     page_px: tuple[int, int] = (1100, 1500)
     least_match: float = LEAST_MATCH
     effects: float = 0.5
+
+    tools: ClassVar[tuple[str, ...]] = ("node",)
 
     def __post_init__(self) -> None:
         require(0 < self.least_match <= 1, f"papers: least_match is {self.least_match}; it must be above 0, at most 1.")
@@ -160,14 +162,22 @@ def _blocks(path: Path) -> list[Block]:
         raise GotError(f"the source cannot be taken apart ({type(err).__name__}).") from None
 
 
-def _source(path: Path, folder: Path, depth: int = 0) -> str:
-    r"""A LaTeX source with what it \inputs and \includes from its own folder; other parts stays out."""
+def _source(path: Path, folder: Path, above: tuple[Path, ...] = (), read: list[Path] | None = None) -> str:
+    r"""A LaTeX source with what it \inputs and \includes from its own folder; other parts stay out.
+
+    Raises:
+        GotError: for more than `MOST_PARTS` parts, or too many characters.
+    """
+    read = [] if read is None else read
+    require(len(read) < MOST_PARTS, f"it has over {MOST_PARTS:,} parts.")
+    read.append(path)
 
     def part(found: re.Match[str]) -> str:
         wanted = folder / found[1].strip()
         for file in (wanted, wanted.with_name(wanted.name + ".tex")):
-            if file.is_file() and file.resolve().is_relative_to(folder) and depth < DEEPEST:
-                return _source(file, folder, depth + 1)
+            real = file.resolve()
+            if real.is_file() and real.is_relative_to(folder) and real not in (path.resolve(), *above):
+                return _source(real, folder, (*above, path.resolve()), read)
         return ""
 
     source = path.read_text(encoding="utf-8", errors="replace")
@@ -223,7 +233,7 @@ def _told(character: str) -> bool:
 
 
 def fault(text: str, layer: str) -> str:
-    """What is wrong with a page's answer: letters that the page lacks, a formula MathJax refuses, a broken table."""
+    """What is wrong with a page's answer: letters that the page lacks, a broken table, a formula MathJax refuses."""
     share = grounded(text, layer)
     if share < LEAST_GROUNDED:
         return f"{share:.0%} of the answer's letters stand on it"
@@ -231,9 +241,12 @@ def fault(text: str, layer: str) -> str:
         for block in mmd.read(text):
             if block.label == "table":
                 mmd.table_of(block.text)
-        found = [(m[1] or m[2], m[2] is not None) for m in formulas.MATH.finditer(text)]
+    except GotError as err:
+        return str(err)
+    found = [(m[1] or m[2], m[2] is not None) for m in formulas.MATH.finditer(text)]
+    try:
         formulas.render(found, 8.0)
-    except (GotError, Unusable) as err:
+    except Unusable as err:
         return str(err)
     return ""
 

@@ -219,7 +219,7 @@ REACTION = {
 
 
 def plain_chemistry(body: str) -> str:
-    r"""A body whose \ce{...} are spelt out, as mhchem sets them: it needs 15 ms for each.
+    r"""A body whose \ce{...} are spelt out, as mhchem sets them; it takes longer than the rest of a page.
 
     Species with factors, indices and charges, the signs of `REACTION`, and arrows with one label are known; what holds
     anything else is left to mhchem.

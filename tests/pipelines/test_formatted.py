@@ -80,7 +80,7 @@ def test_a_page_that_runs_over_is_cut_where_its_first_page_ends():
 
 
 def test_a_source_and_its_pdf_are_cut_to_pages(tmp_path):
-    need("latex")
+    need("latex", "node")
     first = " ".join(f"alpha{i}" for i in range(60))
     last = " ".join(f"omega{i}" for i in range(60))
     body = rf"""\section{{Start}} {first} with $x^2$\footnote{{A note.}}.
@@ -123,8 +123,12 @@ def test_sources_are_read_with_their_parts_and_nothing_from_elsewhere(tmp_path):
         r"a \input{part} \include{part.tex} \input{../secret} \input{/etc/hostname} \input{link} % \input{part}"
     )
     source = papers._source(main, folder)
-    assert source.count("words of a part") == 2 * papers.DEEPEST
+    assert source.count("words of a part") == 2  # and not within itself
     assert "secret" not in source
+    for name, other in (("x", "y"), ("y", "z"), ("z", "part")):
+        (folder / f"{name}.tex").write_text(rf"\input{{{other}}}" * 40)
+    with pytest.raises(GotError, match="over 1,000 parts"):
+        papers._source(folder / "x.tex", folder)
     assert "hostname" not in source
 
 
@@ -172,7 +176,7 @@ def test_a_paragraph_that_runs_over_is_cut_between_its_words():
 
 
 def test_a_word_file_becomes_blocks_and_pages(tmp_path):
-    need("office")
+    need("office", "node")
     import docx
     from docx.oxml import parse_xml
 

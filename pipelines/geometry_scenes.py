@@ -504,6 +504,7 @@ def function(s: Scene) -> None:
     y = (-s.uniform(1.2, 2.2), s.uniform(2, 3))
     axes(s, (low - 0.3, high + 0.3), y)
     fits = 0
+    dots: list[Point] = []
     for _ in range(20):
         if fits and (fits == 2 or s.chance(0.6)):
             break
@@ -526,12 +527,19 @@ def function(s: Scene) -> None:
         inside = np.linspace(xs[0], xs[-1], 25)
         if any(not y[0] - 1 < f(float(x)) < y[1] + 1 for x in inside):
             continue
-        domain = f"domain={number(xs[0])}:{number(xs[-1])}"
-        bent = 0 < kind < len(kinds) - 1
-        sampled = ("samples=2",) if kind == 0 else s.sampled(17, 25) if bent else ("samples=25",)
+        left, right = float(xs[0]), float(xs[-1])
+        if kind == len(kinds) - 1:  # three points show its corner as it is
+            far = round(min(-b - left, right + b), 2)
+            if far < 0.5:
+                continue
+            left, right, sampled = -b - far, -b + far, ("samples=3",)
+        else:
+            sampled = s.sampled(17, 25) if kind else ("samples=2",)
+        domain = f"domain={number(left)}:{number(right)}"
         s.commands.append(rf"\draw{s.options(domain, *sampled)} plot (\x, {{{text}}});")
-        if s.chance(0.3):
-            x = float(xs[len(xs) // 3])
+        x = left + (right - left) / 3
+        if s.chance(0.3) and all(math.dist(dot, (x, f(x))) > 0.7 for dot in dots):
+            dots.append((x, f(x)))
             s.dot((x, f(x)))
             if s.letters:
                 s.label((x, f(x)), s.letters.pop(0), (x, f(x) - 1))

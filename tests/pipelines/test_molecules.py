@@ -108,4 +108,4 @@ def test_real_molecules_come_with_rdkit():
     made = [engine.example(0, index) for index in range(12)]
     assert [molecules.proof(example) for example in made] == [""] * 12
     assert len({example.text for example in made}) == 12
-    assert 0 < len(engine.rejected) < 100
+    assert any("it holds a metal" in why for why in engine.rejected)

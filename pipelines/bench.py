@@ -23,7 +23,7 @@ def processor_s() -> float:
     return own
 
 
-def lines(names: list[str], seconds: float, settings: dict[str, str] | None = None, warm: int = 20) -> Iterator[str]:
+def lines(names: list[str], seconds: float, settings: dict[str, str], warm: int) -> Iterator[str]:
     """A table: examples per second of processor time (not of a busy machine's wall clock), megabytes per second.
 
     Renderers that an engine starts count too.

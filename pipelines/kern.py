@@ -257,9 +257,9 @@ class Composer:
                 out.append((2 * beat, spell(2 * beat)))
                 i += 2
                 continue
-            shares = _shares("compound" if compound else "simple", self.density)
-            patterns = PATTERNS["compound" if compound else "simple"]
-            for part in patterns[int(np.searchsorted(shares, self.rng.random(), side="right"))][1]:
+            kind = "compound" if compound else "simple"
+            chosen = int(np.searchsorted(_shares(kind, self.density), self.rng.random(), side="right"))
+            for part in PATTERNS[kind][chosen][1]:
                 if part < 0:  # a triplet's third
                     out.append((beat / 3, str(int(1 / (beat / 3)))))
                 else:

@@ -7,14 +7,10 @@
 #   python -m pipelines check data/papers
 set -euo pipefail
 folder=${1:?usage: tools/debian_papers.sh FOLDER}
-packages="texlive-publishers-doc texlive-science-doc"
 mkdir -p "$folder"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-(cd "$work" && apt-get download -qq $packages)
-for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/files"; done
-find "$work/files" \( -name '*.pdf.gz' -o -name '*.tex.gz' \) -exec gunzip {} +
-cd "$work/files/usr/share/doc/texlive-doc" # parts lie where their source looks for them
-find . \( -name '*.tex' -o -name '*.pdf' \) -exec cp --parents {} "$(cd "$OLDPWD" && realpath "$folder")" \;
-cd "$OLDPWD"
+source "$(dirname "$0")/debian_unpack.sh"
+unpack texlive-publishers-doc texlive-science-doc
+folder=$(realpath "$folder")
+cd "$unpacked/usr/share/doc/texlive-doc" # parts lie where their source looks for them
+find . \( -name '*.tex' -o -name '*.pdf' \) -exec cp --parents {} "$folder" \;
 find "$folder" -name '*.tex' | wc -l

@@ -5,12 +5,8 @@
 #   python -m pipelines build pdfs --set folder=data/debian_pdfs --set slices=1 --out data/debian_pairs
 set -euo pipefail
 folder=${1:?usage: tools/debian_pdfs.sh FOLDER}
-packages="developers-reference debian-faq-de debian-faq-ja groff-base bzip2-doc fontconfig maint-guide-zh-cn"
 mkdir -p "$folder"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-(cd "$work" && apt-get download -qq $packages)
-for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/files"; done
-find "$work/files" -name '*.pdf.gz' -exec gunzip {} +
-find "$work/files" -name '*.pdf' -exec cp {} "$folder" \;
+source "$(dirname "$0")/debian_unpack.sh"
+unpack developers-reference debian-faq-de debian-faq-ja groff-base bzip2-doc fontconfig maint-guide-zh-cn
+find "$unpacked" -name '*.pdf' -exec cp {} "$folder" \;
 ls -l "$folder"

@@ -37,7 +37,7 @@ class LoraConfig:
 
     rank: int = 0
     alpha: float = 16.0
-    targets: str = r"(decoder\.layers|connector\.linear)\..*kernel|connector\.linear\.kernel"
+    targets: str = r"(decoder\.layers|connector\.linear)\..*kernel"
 
     def __post_init__(self) -> None:
         require(self.rank >= 0, f"lora.rank is {self.rank}; it must be 0 (no adapters) or more.")

@@ -27,9 +27,10 @@ from got_jax import images, prompts
 from got_jax.errors import GotError, require
 from got_jax.generate import DecodeConfig, generate
 from got_jax.inference import Prepared, prepare
-from got_jax.models.got import apply, causal_mask, normalise_pixels
+from got_jax.models.got import apply, normalise_pixels
 from got_jax.models.qwen2 import DecoderBlock
 from got_jax.models.vitdet import Encoder, EncoderBlock, Neck, cut_patches
+from got_jax.ops.attention import Spans
 from got_jax.reader import model_folder
 from got_jax.train.checkpoints import read_weights
 from got_jax.weights.store import Model
@@ -146,8 +147,9 @@ def _layers(model: Model, reference: Any, picture: np.ndarray) -> list[Row]:
 
     x = seen["embeds"]
     positions = jnp.arange(len(ids))[None]
-    mask = causal_mask(jnp.ones_like(positions))
-    layer = jax.jit(lambda w, x: DecoderBlock(config.decoder).apply({"params": w}, (x, None), 0, positions, mask)[0][0])
+    spans = Spans.up_to(positions)
+    block = DecoderBlock(config.decoder)
+    layer = jax.jit(lambda w, x: block.apply({"params": w}, (x, None), 0, positions, spans)[0][0])
     for number in range(config.decoder.depth):
         name = f"decoder.layer.{number}"
         weights = jax.tree.map(lambda leaf, n=number: leaf[n], params["decoder"]["layers"])

@@ -166,7 +166,7 @@ def got_nano() -> GotConfig:
     """The shape of the shipped model: reads slices of up to 8 lines on a CPU (docs/nano.md tells how it was chosen)."""
     return GotConfig(
         encoder=EncoderConfig(
-            image_px=384,
+            image_px=480,
             patch_px=12,
             width=128,
             depth=4,

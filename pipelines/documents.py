@@ -255,15 +255,35 @@ def _drawn(rng: np.random.Generator, shares: dict[str, float], among: set[str]) 
 
 
 def scramble(words: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """Words that no language model could foresee: shuffled, capitalised, or letters, digits and marks at random."""
-    how = rng.choice(["shuffled", "capitals", "titles", "codes"], p=[0.45, 0.2, 0.1, 0.25])
+    """Words that no language model could foresee: shuffled, capitalised, marked, or signs at random."""
+    how = rng.choice(["shuffled", "capitals", "titles", "codes", "marked"], p=[0.25, 0.15, 0.1, 0.2, 0.3])
     if how == "shuffled":
         return [str(word) for word in rng.permutation(np.array(words, dtype=object))]
     if how == "capitals":
         return [word.upper() for word in words]
     if how == "titles":
         return [word[:1].upper() + word[1:] for word in words]
-    return [_code(rng) if rng.random() < 0.7 else word for word in words]
+    if how == "codes":
+        return [_code(rng) if rng.random() < 0.7 else word for word in words]
+    return [_marked(word, rng) if rng.random() < 0.5 else word for word in words]
+
+
+MARKS = (
+    *('"{}"', "'{}'", "“{}”", "‘{}’", "({})", "[{}]", "{{{}}}", "<{}>", "`{}`", "*{}*", "* {}", "+ {}", "- {}", "• {}"),
+    *("{}:", "{};", "{}!", "{}?", "{}...", "{}(1)", "{}[2]", "{},", "{}.", "{}=", "{}%", "{}|", "#{}", "@{}", "$ {}"),
+    *("${}", "~{}", "^{}", "&{}", "/{}", "/usr/{}", "{}/", "\\{}", "--{}", "-{}", "{}_", "_{}", "{}.txt", "§ {}"),
+)
+JOINTS = (*"-_/.:=+*@|~&#,", "::", "->", "://", " + ", " = ", " / ", " & ", " > ", " < ", " - ", " – ", " — ")
+
+
+def _marked(word: str, rng: np.random.Generator) -> str:
+    """A word of technical prose: in quotes or brackets, an option, a path, an item of a list, joined to a number."""
+    word = str(rng.choice([word, word.capitalize(), word.upper()], p=[0.7, 0.2, 0.1]))
+    if rng.random() < 0.3:
+        other = word[::-1] if rng.random() < 0.2 else str(rng.integers(0, 10 ** rng.integers(1, 5)))
+        joint = str(rng.choice(JOINTS))
+        word = word + joint + other if rng.random() < 0.5 else other + joint + word
+    return str(rng.choice(MARKS)).format(word) if rng.random() < 0.75 else word
 
 
 def _code(rng: np.random.Generator) -> str:

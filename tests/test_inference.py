@@ -102,8 +102,8 @@ def test_attention_of_prompts(path, dtype, length, heads, groups, width):
     everything, angles = arrays((2, length, heads + 2 * groups, width), (2, length, width // 2))
     given = attention.Heads(everything, jnp.cos(angles), jnp.sin(angles))
     q, k, v = attention.rotated(given, groups)
-    mask = jnp.broadcast_to(jnp.tril(jnp.ones((length, length), bool)), (2, length, length))
-    want = attention.attention(q * width**-0.5, k, v, mask)
+    spans = attention.Spans.up_to(jnp.broadcast_to(jnp.arange(length), (2, length)))
+    want = attention.plain_attention(q * width**-0.5, k, v, spans)
     run = jax.jit(attention.causal_attention, static_argnums=(1, 2, 3, 4, 5))
     out, keys, values = run(given, groups, length + 5, jnp.dtype(dtype), 0, False)
     close(out, want)
@@ -113,6 +113,54 @@ def test_attention_of_prompts(path, dtype, length, heads, groups, width):
     close(values[:, :, :length], v.swapaxes(1, 2), 0.02 if dtype == "bfloat16" else 0)
     assert not np.asarray(keys[:, :, length:], np.float32).any()
     assert not np.asarray(values[:, :, length:], np.float32).any()
+
+
+def judged(fast, plain, *given) -> None:
+    """Results and gradients of both, to float32's rounding."""
+    weights = jax.random.normal(jax.random.key(9), plain(*given).shape)
+    loss = lambda f: lambda *args: (f(*args) * weights).sum()
+    everything = tuple(range(len(given)))
+    close(jax.jit(fast)(*given), plain(*given))
+    got, want = (jax.jit(jax.grad(loss(f), everything))(*given) for f in (fast, plain))
+    for mine, its in zip(got, want, strict=True):
+        close(mine, its, 1e-5 * max(1.0, float(jnp.abs(its).max())))
+
+
+@pytest.mark.parametrize(
+    ("length", "heads", "groups", "width"), [(1, 2, 1, 8), (59, 4, 2, 16), (130, 2, 2, 64), (600, 3, 1, 6)]
+)
+def test_attention_that_trains(path, length, heads, groups, width):
+    """Packed rows: samples of uneven lengths, padding, and queries that share heads of keys."""
+    q, k, v = arrays(*((2, length, count, width) for count in (heads, groups, groups)))
+    segments = np.sort(np.random.default_rng(1).integers(1, 5, (2, length)), axis=1)
+    segments[0, length * 4 // 5 :] = 0
+    spans = attention.Spans.of_segments(jnp.asarray(segments))
+    places = np.arange(length)
+    mask = (segments[:, :, None] == segments[:, None, :]) & (places[:, None] >= places)
+    np.testing.assert_array_equal(spans.mask(length), mask)
+    assert attention.fused(q, k, v) == (path != "twins")
+    plain = lambda q, k, v: attention.plain_attention(q, k, v, spans)
+    judged(lambda q, k, v: attention.attention(q, k, v, spans), plain, q * width**-0.5, k, v)
+
+
+@pytest.mark.parametrize(
+    ("squares", "side", "heads", "width"), [(3, 1, 1, 4), (2, 5, 3, 20), (2, 14, 2, 64), (1, 24, 1, 8)]
+)
+def test_attention_of_squares_that_trains(path, squares, side, heads, width):
+    q, k, v, table_h, table_w = arrays(*[(squares, side**2, heads, width)] * 3, *[(2 * side - 1, width)] * 2)
+    plain = lambda q, k, *rest: attention.plain_attention(
+        *attention.relative_position_channels(q, k, *rest[1:]), rest[0]
+    )
+    judged(attention.relative_attention, plain, q, k, v, table_h * 0.3, table_w * 0.3)
+
+
+def test_the_training_kernel_serves_float32_on_one_device():
+    q = jnp.ones((1, 4, 2, 8))
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((2,), ("data",))):
+        assert not attention.fused(q)
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("data",))):
+        assert attention.fused(q) == kernels.native()
+    assert not attention.fused(q.astype(jnp.bfloat16))
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from got_jax.config import EncoderConfig
-from got_jax.models.got import abstract_params, apply, causal_mask, normalise_pixels, place_images
+from got_jax.models.got import abstract_params, apply, normalise_pixels, place_images
 from got_jax.models.qwen2 import empty_cache, rotary
 from got_jax.models.vitdet import EncoderBlock, merge_windows, partition_windows
-from got_jax.ops.attention import attention
+from got_jax.ops.attention import Spans, attention, plain_attention
 from got_jax.ops.conv import conv3x3
 
 
@@ -80,10 +80,10 @@ def test_windows_can_be_undone(grid, window):
 
 def test_attention_in_query_blocks_equals_attention_at_once():
     q, k, v = (jax.random.normal(jax.random.key(i), (2, 16, 4, 8)) for i in range(3))
-    causal = causal_mask(jnp.ones((2, 16), jnp.int32))
-    for mask, size in ((None, 4), (causal, 4), (causal, 5)):  # 16 is no multiple of 5
-        whole = lambda q, mask=mask: attention(q, k, v, mask)
-        blocks = lambda q, mask=mask, size=size: attention(q, k, v, mask, query_block=size)
+    causal = Spans.of_segments(jnp.repeat(jnp.array([[1, 2, 0], [1, 2, 3]]), jnp.array([7, 6, 3]), axis=1))
+    for spans, size in ((None, 4), (causal, 4), (causal, 5)):  # 16 is no multiple of 5
+        whole = lambda q, spans=spans: plain_attention(q, k, v, spans)
+        blocks = lambda q, spans=spans, size=size: plain_attention(q, k, v, spans, query_block=size)
         np.testing.assert_allclose(whole(q), blocks(q), atol=1e-6)
         grads = [jax.jit(jax.grad(lambda q, f=f: jnp.sin(f(q)).sum()))(q) for f in (whole, blocks)]
         np.testing.assert_allclose(*grads, atol=1e-5)
@@ -92,9 +92,13 @@ def test_attention_in_query_blocks_equals_attention_at_once():
 def test_attention_against_jax(monkeypatch):
     q = jax.random.normal(jax.random.key(0), (2, 7, 4, 8))
     k, v = (jax.random.normal(jax.random.key(i), (2, 9, 2, 8)) for i in (1, 2))
-    mask = jax.random.bernoulli(jax.random.key(3), 0.7, (2, 7, 9)).at[:, :, 0].set(True)
+    first = jnp.array([[0, 0, 1, 2, 2, 5, 8], [0, 1, 2, 3, 4, 5, 6]])
+    spans = Spans(first, jnp.minimum(8, first + jnp.arange(7)))
+    keys = np.arange(9)
+    mask = (keys >= np.asarray(spans.first)[..., None]) & (keys <= np.asarray(spans.last)[..., None])
     expected = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], scale=1.0)
-    np.testing.assert_allclose(attention(q, k, v, mask), expected, atol=1e-6)
+    np.testing.assert_allclose(attention(q, k, v, spans), expected, atol=1e-6)
+    np.testing.assert_allclose(plain_attention(q, k, v, spans), expected, atol=1e-6)
 
 
 def test_huge_scores_do_not_overflow():

@@ -15,6 +15,7 @@ from got_jax.models.layers import Linear, by_batch, logical
 from got_jax.models.opt import OptDecoder
 from got_jax.models.qwen2 import Decoder, KVCache
 from got_jax.models.vitdet import Encoder
+from got_jax.ops.attention import Spans
 from got_jax.ops.conv import conv3x3
 
 # CLIP's statistics (GOT_FACTS.md section 2).
@@ -42,13 +43,6 @@ class Connector(nn.Module):
         x = conv3x3(conv3x3(x, k1, stride=2), k2, stride=2)
         x = x.reshape(x.shape[0], -1, x.shape[-1])
         return by_batch(Linear(self.config.decoder.width, ("neck", "embed"), init=init, name="linear")(x))
-
-
-def causal_mask(segments: Int[Array, "B L"]) -> Bool[Array, "B L L"]:
-    """True where a token may look: at itself and earlier tokens of its own segment."""
-    length = segments.shape[1]
-    causal = jnp.arange(length)[:, None] >= jnp.arange(length)[None, :]
-    return causal & (segments[:, :, None] == segments[:, None, :])
 
 
 def place_images(
@@ -135,14 +129,13 @@ class Got(nn.Module):
     ) -> Float[Array, "B L D"]:
         """The same from the pictures' tokens."""
         x = self.embed(tokens, is_image, features, image_rows)
-        return self.decoder(x, positions, causal_mask(segments))[0]
+        return self.decoder(x, positions, Spans.of_segments(segments))[0]
 
     def step(
         self, x: Float[Array, "B L D"], positions: Int[Array, "B L"], cache: KVCache
     ) -> tuple[Float[Array, "B L D"], KVCache]:
         """Runs embedded tokens at `positions` (consecutive in a row) against the cache: prefill and decoding."""
-        slots = jnp.arange(cache.k.shape[2])
-        hidden, cache_out = self.decoder(x, positions, slots[None, None, :] <= positions[:, :, None], cache)
+        hidden, cache_out = self.decoder(x, positions, Spans.up_to(positions), cache)
         assert cache_out is not None
         return hidden, cache_out
 

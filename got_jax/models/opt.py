@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from got_jax.config import DecoderConfig
 from got_jax.models.layers import LayerNorm, Linear, by_batch, logical, normal
 from got_jax.models.qwen2 import Decoder, KVCache, cached_attention
+from got_jax.ops.attention import Spans
 
 OFFSET = 2  # OPT's position table starts with two rows that nothing uses
 
@@ -27,14 +28,14 @@ class OptAttention(nn.Module):
         self,
         x: Float[Array, "B L D"],
         positions: Int[Array, "B L"],
-        mask: Bool[Array, "B L S"],
+        spans: Spans,
         cache: KVCache | None,
         layer: Int[Array, ""] | None,
     ) -> tuple[Float[Array, "B L D"], KVCache | None]:
         c = self.config
         project = lambda name: Linear(c.width, ("embed", "heads"), name=name)(x).reshape(*x.shape[:2], c.heads, -1)
         q, k, v = project("q_proj") * c.head_width**-0.5, project("k_proj"), project("v_proj")
-        y, cache = cached_attention(q, k, v, positions, mask, cache, layer, c.query_block)
+        y, cache = cached_attention(q, k, v, positions, spans, cache, layer, c.query_block)
         return Linear(c.width, ("heads", "embed"), name="o_proj")(y.reshape(x.shape)), cache
 
 
@@ -45,11 +46,11 @@ class OptBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, carry: tuple[Array, KVCache | None], layer: Int[Array, ""], positions: Array, mask: Array
+        self, carry: tuple[Array, KVCache | None], layer: Int[Array, ""], positions: Array, spans: Spans
     ) -> tuple[tuple[Array, KVCache | None], None]:
         c = self.config
         x, cache = carry
-        y, cache = OptAttention(c, name="attn")(LayerNorm(c.eps, name="norm1")(x), positions, mask, cache, layer)
+        y, cache = OptAttention(c, name="attn")(LayerNorm(c.eps, name="norm1")(x), positions, spans, cache, layer)
         x = x + y
         y = jax.nn.relu(Linear(c.mlp_width, ("embed", "mlp"), name="fc1")(LayerNorm(c.eps, name="norm2")(x)))
         return (by_batch(x + Linear(c.width, ("mlp", "embed"), name="fc2")(y)), cache), None
@@ -70,8 +71,8 @@ class OptDecoder(Decoder):
         self,
         x: Float[Array, "B L D"],
         positions: Int[Array, "B L"],
-        mask: Bool[Array, "B L S"],
+        spans: Spans,
         cache: KVCache | None = None,
     ) -> tuple[Float[Array, "B L D"], KVCache | None]:
         """See `qwen2.Decoder`."""
-        return super().__call__(x + self.table[positions + OFFSET].astype(x.dtype), positions, mask, cache)
+        return super().__call__(x + self.table[positions + OFFSET].astype(x.dtype), positions, spans, cache)

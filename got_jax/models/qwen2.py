@@ -11,11 +11,11 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from got_jax.config import DecoderConfig
 from got_jax.models.layers import Linear, RMSNorm, by_batch, logical, normal, remat
-from got_jax.ops.attention import attention
+from got_jax.ops.attention import Spans, attention
 
 
 class KVCache(NamedTuple):
@@ -51,7 +51,7 @@ class DecoderAttention(nn.Module):
         self,
         x: Float[Array, "B L D"],
         positions: Int[Array, "B L"],
-        mask: Bool[Array, "B L S"],
+        spans: Spans,
         cache: KVCache | None,
         layer: Int[Array, ""] | None,
     ) -> tuple[Float[Array, "B L D"], KVCache | None]:
@@ -62,7 +62,7 @@ class DecoderAttention(nn.Module):
         v = split(Linear(c.kv_heads * c.head_width, ("embed", "heads"), name="v_proj")(x), c.kv_heads)
         q = rotary(q, positions, c.rope_theta) * c.head_width**-0.5
         k = rotary(k, positions, c.rope_theta)
-        y, cache = cached_attention(q, k, v, positions, mask, cache, layer, c.query_block)
+        y, cache = cached_attention(q, k, v, positions, spans, cache, layer, c.query_block)
         return Linear(c.width, ("heads", "embed"), bias=False, name="o_proj")(y.reshape(x.shape)), cache
 
 
@@ -71,7 +71,7 @@ def cached_attention(
     k: Float[Array, "B L G C"],
     v: Float[Array, "B L G C"],
     positions: Int[Array, "B L"],
-    mask: Bool[Array, "B L S"],
+    spans: Spans,
     cache: KVCache | None,
     layer: Int[Array, ""] | None,
     query_block: int = 0,
@@ -81,8 +81,8 @@ def cached_attention(
         cache = KVCache(_write(cache.k, k, positions[:, 0], layer), _write(cache.v, v, positions[:, 0], layer))
         k = jax.lax.dynamic_index_in_dim(cache.k, layer, keepdims=False)
         v = jax.lax.dynamic_index_in_dim(cache.v, layer, keepdims=False)
-        return attention(q, k, v, mask), cache
-    return attention(q, k, v, mask, query_block), None
+        return attention(q, k, v, spans), cache
+    return attention(q, k, v, spans, query_block), None
 
 
 def _write(cache: Array, new: Array, start: Array, layer: Array | None) -> Array:
@@ -99,11 +99,11 @@ class DecoderBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, carry: tuple[Array, KVCache | None], layer: Int[Array, ""], positions: Array, mask: Array
+        self, carry: tuple[Array, KVCache | None], layer: Int[Array, ""], positions: Array, spans: Spans
     ) -> tuple[tuple[Array, KVCache | None], None]:
         c = self.config
         x, cache = carry
-        y, cache = DecoderAttention(c, name="attn")(RMSNorm(c.eps, name="norm1")(x), positions, mask, cache, layer)
+        y, cache = DecoderAttention(c, name="attn")(RMSNorm(c.eps, name="norm1")(x), positions, spans, cache, layer)
         x = x + y
         y = RMSNorm(c.eps, name="norm2")(x)
         gate = jax.nn.silu(Linear(c.mlp_width, ("embed", "mlp"), bias=False, name="gate_proj")(y))
@@ -147,11 +147,11 @@ class Decoder(nn.Module):
         self,
         x: Float[Array, "B L D"],
         positions: Int[Array, "B L"],
-        mask: Bool[Array, "B L S"],
+        spans: Spans,
         cache: KVCache | None = None,
     ) -> tuple[Float[Array, "B L D"], KVCache | None]:
-        """Args: mask: True where query l of a row may look at key s (a slot of the cache when there is one)."""
-        (x, cache), _ = self.layers((x, cache), jnp.arange(self.config.depth), positions, mask)
+        """Args: spans: the keys (slots of the cache when there is one) that each token looks at."""
+        (x, cache), _ = self.layers((x, cache), jnp.arange(self.config.depth), positions, spans)
         return self.norm(x), cache
 
     def logits(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from got_jax.config import EncoderConfig
 from got_jax.models.layers import LayerNorm, Linear, by_batch, logical, normal, remat
-from got_jax.ops.attention import attention, relative_position_channels
+from got_jax.ops.attention import relative_attention
 from got_jax.ops.conv import conv3x3
 
 
@@ -56,8 +56,7 @@ class EncoderAttention(nn.Module):
         table = (2 * self.side - 1, c.head_width)
         rel_h = self.param("rel_pos_h", logical(nn.initializers.zeros, None, None), table)
         rel_w = self.param("rel_pos_w", logical(nn.initializers.zeros, None, None), table)
-        q, k = relative_position_channels(q, k, rel_h, rel_w)
-        y = attention(q, k, v, query_block=self.query_block)
+        y = relative_attention(q, k, v, rel_h, rel_w, self.query_block)
         return Linear(c.width, ("heads", "embed"), name="proj")(y.reshape(x.shape))
 
 

@@ -23,11 +23,42 @@ class Heads(NamedTuple):
     sines: Float[Array, "*B C/2"]
 
 
+class Spans(NamedTuple):
+    """The keys that each query looks at: from `first` to `last`, both included."""
+
+    first: Int[Array, "B Q"]
+    last: Int[Array, "B Q"]
+
+    @classmethod
+    def of_segments(cls, segments: Int[Array, "B L"]) -> Spans:
+        """Each token of a packed row looks at the tokens of its own segment, a run of equal numbers, up to itself."""
+        places = jnp.broadcast_to(jnp.arange(segments.shape[1], dtype=jnp.int32), segments.shape)
+        begins = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
+        return cls(jax.lax.cummax(jnp.where(begins, places, 0), axis=1), places)
+
+    @classmethod
+    def up_to(cls, positions: Int[Array, "B Q"]) -> Spans:
+        """Each query looks at the keys up to its position."""
+        return cls(jnp.zeros_like(positions), positions)
+
+    def mask(self, keys: int) -> Bool[Array, "B Q S"]:
+        """True where a query looks at one of `keys` keys."""
+        places = jnp.arange(keys)
+        return (places >= self.first[..., None]) & (places <= self.last[..., None])
+
+
+def fused(*arrays: Array) -> bool:
+    """Does training on these arrays run the CPU's attention kernel? It serves float32 on one device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    alone = mesh.empty or mesh.size == 1
+    return alone and all(x.dtype == jnp.float32 for x in arrays) and kernels.native()
+
+
 def attention(
     q: Float[Array, "B Q K C"],
     k: Float[Array, "B S G C"],
     v: Float[Array, "B S G E"],
-    mask: Bool[Array, "B Q S"] | None = None,
+    spans: Spans | None = None,
     query_block: int = 0,
 ) -> Float[Array, "B Q K E"]:
     """softmax(q k^T) v with float32 scores; the caller has scaled `q`.
@@ -35,22 +66,35 @@ def attention(
     Args:
         q: queries of K heads.
         k, v: keys and values of G heads; G divides K (grouped-query attention).
-        mask: True where a query may look at a key.
+        spans: the keys that each query may look at; default: all.
         query_block: when positive, queries are scored that many at a time and the backward pass recomputes them, so
             that no [Q, S] matrix is ever held.
     """
+    if v.shape == k.shape and fused(q, k, v):
+        return kernels.attend(q, k, v, spans)
+    return plain_attention(q, k, v, spans, query_block)
+
+
+def plain_attention(
+    q: Float[Array, "B Q K C"],
+    k: Float[Array, "B S G C"],
+    v: Float[Array, "B S G E"],
+    spans: Spans | None = None,
+    query_block: int = 0,
+) -> Float[Array, "B Q K E"]:
+    """`attention` in plain JAX."""
     length = q.shape[1]
     if query_block and length > query_block:
         more = -length % query_block
         pad = lambda x: jnp.pad(x, ((0, 0), (0, more), *[(0, 0)] * (x.ndim - 2)))
         split = lambda x: jnp.moveaxis(pad(x).reshape(x.shape[0], -1, query_block, *x.shape[2:]), 1, 0)
-        xs = (split(q), None if mask is None else split(mask))
+        xs = (split(q), None if spans is None else Spans(*map(split, spans)))
         out = jax.lax.map(jax.checkpoint(lambda x: _attention(x[0], k, v, x[1])), xs)
         return jnp.moveaxis(out, 0, 1).reshape(q.shape[0], -1, q.shape[2], v.shape[-1])[:, :length]
-    return _attention(q, k, v, mask)
+    return _attention(q, k, v, spans)
 
 
-def _attention(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+def _attention(q: Array, k: Array, v: Array, spans: Spans | None) -> Array:
     """Softmax is normalised after the product with `v`: a column of ones in `v` sums the weights on the way.
 
     That saves two passes over the [Q, S] scores forward and two backward.
@@ -59,8 +103,8 @@ def _attention(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
     groups = k.shape[2]
     q = q.reshape(b, n, groups, heads // groups, c)
     scores = jnp.einsum("bqgrc,bsgc->bgrqs", q, k, preferred_element_type=jnp.float32)
-    if mask is not None:
-        scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    if spans is not None:
+        scores = jnp.where(spans.mask(k.shape[1])[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True))).astype(v.dtype)
     ones = jnp.ones((*v.shape[:-1], 1), v.dtype)
     out = jnp.einsum("bgrqs,bsge->bqgre", weights, jnp.concatenate([v, ones], -1), preferred_element_type=jnp.float32)
@@ -86,15 +130,40 @@ def relative_position_channels(
     """
     b, cells, heads, c = q.shape
     side = (table_h.shape[0] + 1) // 2
-    offsets = np.arange(side)[:, None] - np.arange(side)[None, :] + side - 1
-    square = q.reshape(b, side, side, heads, c)
-    rel_h = jnp.einsum("bhwkc,hsc->bhwks", square, table_h[offsets].astype(q.dtype))
-    rel_w = jnp.einsum("bhwkc,wsc->bhwks", square, table_w[offsets].astype(q.dtype))
-    q_out = jnp.concatenate([square * c**-0.5, rel_h, rel_w], axis=-1).reshape(b, cells, heads, c + 2 * side)
+    rel_h, rel_w = relative_biases(q, table_h, table_w)
+    q_out = jnp.concatenate([q * c**-0.5, rel_h, rel_w], axis=-1)
     rows, columns = np.divmod(np.arange(cells), side)
     places = np.concatenate([np.eye(side)[rows], np.eye(side)[columns]], axis=-1)
     places = jnp.broadcast_to(jnp.asarray(places, k.dtype)[None, :, None, :], (b, cells, heads, 2 * side))
     return q_out, jnp.concatenate([k, places], axis=-1)
+
+
+def relative_biases(
+    q: Float[Array, "B P K C"], table_h: Float[Array, "2*side-1 C"], table_w: Float[Array, "2*side-1 C"]
+) -> tuple[Float[Array, "B P K side"], Float[Array, "B P K side"]]:
+    """q.R_h[h - h'] for every row h' of keys, and q.R_w[w - w'] for every column w'; see above."""
+    b, cells, heads, c = q.shape
+    side = (table_h.shape[0] + 1) // 2
+    offsets = np.arange(side)[:, None] - np.arange(side)[None, :] + side - 1
+    square = q.reshape(b, side, side, heads, c)
+    rel_h = jnp.einsum("bhwkc,hsc->bhwks", square, table_h[offsets].astype(q.dtype))
+    rel_w = jnp.einsum("bhwkc,wsc->bhwks", square, table_w[offsets].astype(q.dtype))
+    return rel_h.reshape(b, cells, heads, side), rel_w.reshape(b, cells, heads, side)
+
+
+def relative_attention(
+    q: Float[Array, "B P K C"],
+    k: Float[Array, "B P K C"],
+    v: Float[Array, "B P K C"],
+    table_h: Float[Array, "2*side-1 C"],
+    table_w: Float[Array, "2*side-1 C"],
+    query_block: int = 0,
+) -> Float[Array, "B P K C"]:
+    """Self-attention of squares of cells with decomposed relative positions, for training; `q` is unscaled."""
+    if fused(q, k, v):
+        return kernels.attend(q * q.shape[-1] ** -0.5, k, v, biases=relative_biases(q, table_h, table_w))
+    q, k = relative_position_channels(q, k, table_h, table_w)
+    return plain_attention(q, k, v, query_block=query_block)
 
 
 def square_attention(
@@ -113,7 +182,7 @@ def square_attention(
         return kernels.square(qkv, table_h.astype(jnp.float32), table_w.astype(jnp.float32), rounded)
     q, k, v = jnp.moveaxis(qkv, 2, 0)
     q, k = relative_position_channels(q, k, table_h, table_w)
-    return attention(q, k, v, query_block=query_block)
+    return plain_attention(q, k, v, query_block=query_block)
 
 
 def causal_attention(
@@ -140,10 +209,9 @@ def causal_attention(
     b, length, _, width = heads.all.shape
     q, k, v = rotated(heads, kv_heads)
     q, k = (q * width**-0.5).astype(given), k.astype(given)
-    places = jnp.arange(length)
-    mask = jnp.broadcast_to(places[:, None] >= places, (b, length, length))
+    spans = Spans.up_to(jnp.broadcast_to(jnp.arange(length), (b, length)))
     keep = lambda y: jnp.pad(y.swapaxes(1, 2).astype(dtype), ((0, 0), (0, 0), (0, slots - length), (0, 0)))
-    return attention(q, k, v, mask, query_block), keep(k), keep(v)
+    return plain_attention(q, k, v, spans, query_block), keep(k), keep(v)
 
 
 def rotated(heads: Heads, kv_heads: int) -> tuple[Array, Array, Array]:

@@ -5,6 +5,8 @@
 //   decode_step   one query a row against the KV cache, which is written in place
 //   square        self-attention of a square of cells with decomposed relative positions, without a score matrix
 //   causal        self-attention of a prompt, likewise, which also fills the KV cache
+//   attend        attention for training, likewise: each query looks at a span of keys, or has decomposed relative
+//                 positions; attend_back gives its gradients
 // Sums are float32, and so are the factors, but on a processor with matrix units (Intel's AMX), which multiply what is
 // kept in bfloat16 or int8 as bfloat16. Vectors are the compiler's, of the width of the machine that compiles.
 
@@ -757,8 +759,8 @@ ffi::Error decode_step(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ff
 
 // ----------------------------------------------------------------------------------------------- square and causal
 
-// c[Rows, kWide] += a[Rows, inner] . b[inner, kWide]
-template <int Rows>
+// c[Rows, kWide] += a[Rows, inner] . b[inner, kWide]; `Turned`: a lies as [inner, Rows]
+template <int Rows, bool Turned = false>
 inline void tile(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t inner) {
   Vec sums[Rows][2];
   for (int m = 0; m < Rows; ++m) {
@@ -767,7 +769,7 @@ inline void tile(const float* a, int64_t lda, const float* b, int64_t ldb, float
   for (int64_t k = 0; k < inner; ++k) {
     Vec left = load(b + k * ldb), right = load(b + k * ldb + kLanes);
     for (int m = 0; m < Rows; ++m) {
-      float x = a[m * lda + k];
+      float x = Turned ? a[k * lda + m] : a[m * lda + k];
       sums[m][0] += x * left;
       sums[m][1] += x * right;
     }
@@ -777,15 +779,29 @@ inline void tile(const float* a, int64_t lda, const float* b, int64_t ldb, float
   }
 }
 
-template <int Rows>
+template <int Rows, bool Turned = false>
 void last_rows(int64_t rows, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
                int64_t inner) {
   if constexpr (Rows > 0) {
     if (rows == Rows) {
-      tile<Rows>(a, lda, b, ldb, c, ldc, inner);
+      tile<Rows, Turned>(a, lda, b, ldb, c, ldc, inner);
     } else {
-      last_rows<Rows - 1>(rows, a, lda, b, ldb, c, ldc, inner);
+      last_rows<Rows - 1, Turned>(rows, a, lda, b, ldb, c, ldc, inner);
     }
+  }
+}
+
+// c[rows, columns] += a . b for whole tiles of columns
+template <bool Turned>
+void add_product(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t rows,
+                 int64_t columns, int64_t inner) {
+  const int64_t next = Turned ? 1 : lda;
+  for (int64_t n = 0; n < columns; n += kWide) {
+    int64_t m = 0;
+    for (; m + kTall <= rows; m += kTall) {
+      tile<kTall, Turned>(a + m * next, lda, b + n, ldb, c + m * ldc + n, ldc, inner);
+    }
+    last_rows<kTall - 1, Turned>(rows - m, a + m * next, lda, b + n, ldb, c + m * ldc + n, ldc, inner);
   }
 }
 
@@ -817,11 +833,7 @@ struct Floats {
   }
   static void product(const float* a, int64_t lda, const float* b, int64_t columns, float* c, int64_t ldc,
                       int64_t rows, int64_t part, int64_t inner) {
-    for (int64_t n = 0; n < part; n += kWide) {
-      int64_t m = 0;
-      for (; m + kTall <= rows; m += kTall) tile<kTall>(a + m * lda, lda, b + n, columns, c + m * ldc + n, ldc, inner);
-      last_rows<kTall - 1>(rows - m, a + m * lda, lda, b + n, columns, c + m * ldc + n, ldc, inner);
-    }
+    add_product<false>(a, lda, b, columns, c, ldc, rows, part, inner);
   }
 };
 
@@ -1125,6 +1137,236 @@ ffi::Error causal(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ffi::Bu
   return ffi::Error::Success();
 }
 
+// --------------------------------------------------------------------------------------- attend and its gradients
+
+// One row of a batch, one head of keys and values, and the heads of queries that look at it; forward and backward.
+// Query i looks at the keys from first[i] to last[i], or at all of them, plus bias_h[i, key / side] and
+// bias_w[i, key % side] when `side` is not 0. Scores exist in blocks of kRows queries and kKeys keys.
+struct Attend {
+  const float *q, *k, *v;
+  const int32_t *first, *last;  // null: every key
+  const float *bias_h, *bias_w;
+  int64_t length, keys, heads, width, side;     // `heads` look at these keys
+  int64_t q_stride, k_stride, bias_stride;      // floats from a token to the next
+
+  static constexpr int64_t kRows = 60, kKeys = 256, kStride = kKeys + 16;
+
+  // Rows of a block and the keys that any of them looks at, from a whole tile on.
+  struct Block {
+    int64_t row, rows, begin, end;
+  };
+  Block block(int64_t row) const {
+    Block b{row, std::min(kRows, length - row), 0, keys};
+    if (first) {
+      b.begin = *std::min_element(first + row, first + row + b.rows) / kWide * kWide;
+      b.end = *std::max_element(last + row, last + row + b.rows) + 1;
+    }
+    return b;
+  }
+  // Scores of a block's queries for `count` keys from `start` on; what a query may not see, and the rest of the last
+  // tile, is minus infinity.
+  void score(const Block& b, int64_t head, int64_t start, int64_t count, const float* rows, int64_t wide,
+             const float* turned, int64_t padded, float* scores) const {
+    const float none = -std::numeric_limits<float>::infinity();
+    const int64_t tiles = whole(count, kWide);
+    for (int64_t i = 0; i < b.rows; ++i) {
+      float* s = scores + i * kStride;
+      if (side) {
+        const int64_t at = (b.row + i) * bias_stride + head * side;
+        for (int64_t key = start; key < start + count;) {
+          const int64_t y = key / side, x = key % side, end = std::min(start + count, (y + 1) * side);
+          const float h = bias_h[at + y], *w = bias_w + at + x;
+          for (; key < end; ++key) *s++ = h + *w++;
+        }
+        std::fill(s, scores + i * kStride + tiles, 0.0f);
+      } else {
+        std::fill(s, s + tiles, 0.0f);
+      }
+    }
+    add_product<false>(rows, wide, turned + start, padded, scores, kStride, b.rows, tiles, width);
+    for (int64_t i = 0; i < b.rows; ++i) {
+      float* s = scores + i * kStride;
+      int64_t from = 0, to = count;
+      if (first) {
+        from = std::clamp<int64_t>(first[b.row + i] - start, 0, count);
+        to = std::clamp<int64_t>(last[b.row + i] + 1 - start, from, count);
+      }
+      std::fill(s, s + from, none);
+      std::fill(s + to, s + tiles, none);
+    }
+  }
+  static void copy(const float* from, int64_t stride, int64_t rows, int64_t width, float* to, int64_t wide) {
+    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * wide, from + r * stride, width * sizeof(float));
+  }
+  int64_t wide() const { return whole(width, kWide); }
+  int64_t padded() const { return whole(keys, kWide) + kLanes; }  // no power of two: columns share no cache set
+
+  // out [length, heads, width] (from a token to the next: q_stride), logs[head, length]: the logarithm of each sum
+  void forward(float* out, float* logs) const {
+    const int64_t wide = this->wide(), padded = this->padded();
+    const float none = -std::numeric_limits<float>::infinity();
+    Lines<float> turned(width * padded), values(keys * wide), rows(kRows * wide), scores(kRows * kStride),
+        sums(kRows * wide), top(kRows), total(kRows);
+    Floats::second_turned(k, k_stride, keys, width, turned.data(), padded);
+    copy(v, k_stride, keys, width, values.data(), wide);
+    for (int64_t head = 0; head < heads; ++head) {
+      for (int64_t row = 0; row < length; row += kRows) {
+        const Block b = block(row);
+        copy(q + row * q_stride + head * width, q_stride, b.rows, width, rows.data(), wide);
+        std::fill(sums.begin(), sums.end(), 0.0f);
+        std::fill(total.begin(), total.end(), 0.0f);
+        std::fill(top.begin(), top.end(), none);
+        for (int64_t start = b.begin; start < b.end; start += kKeys) {
+          const int64_t count = std::min(kKeys, b.end - start);
+          score(b, head, start, count, rows.data(), wide, turned.data(), padded, scores.data());
+          for (int64_t i = 0; i < b.rows; ++i) {
+            float* s = &scores[i * kStride];
+            weigh(s, s, whole(count, kWide), &top[i], &total[i], &sums[i * wide], wide);
+          }
+          add_product<false>(scores.data(), kStride, &values[start * wide], wide, sums.data(), wide, b.rows, wide,
+                             count);
+        }
+        for (int64_t i = 0; i < b.rows; ++i) {
+          float* to = out + (row + i) * q_stride + head * width;
+          for (int64_t c = 0; c < width; ++c) to[c] = sums[i * wide + c] / total[i];
+          logs[head * length + row + i] = top[i] + std::log(total[i]);
+        }
+      }
+    }
+  }
+
+  // Gradients of everything, from those of `out`; dk and dv are sums over the heads.
+  void backward(const float* out, const float* logs, const float* dout, float* dq, float* dk, float* dv, float* dh,
+                float* dw) const {
+    const int64_t wide = this->wide(), padded = this->padded();
+    Lines<float> turned(width * padded), turned_v(width * padded), plain(keys * wide), rows(kRows * wide),
+        grads(kRows * wide), scores(kRows * kStride), changes(kRows * kStride), row_sums(kRows * wide), own(kRows),
+        key_sums(keys * wide), value_sums(keys * wide);
+    Floats::second_turned(k, k_stride, keys, width, turned.data(), padded);
+    Floats::second_turned(v, k_stride, keys, width, turned_v.data(), padded);
+    copy(k, k_stride, keys, width, plain.data(), wide);
+    for (int64_t head = 0; head < heads; ++head) {
+      for (int64_t row = 0; row < length; row += kRows) {
+        const Block b = block(row);
+        const int64_t place = row * q_stride + head * width;
+        copy(q + place, q_stride, b.rows, width, rows.data(), wide);
+        copy(dout + place, q_stride, b.rows, width, grads.data(), wide);
+        std::fill(row_sums.begin(), row_sums.end(), 0.0f);
+        for (int64_t i = 0; i < b.rows; ++i) {
+          own[i] = 0;
+          for (int64_t c = 0; c < width; ++c) own[i] += grads[i * wide + c] * out[place + i * q_stride + c];
+          if (side) {
+            std::fill_n(dh + (row + i) * bias_stride + head * side, side, 0.0f);
+            std::fill_n(dw + (row + i) * bias_stride + head * side, side, 0.0f);
+          }
+        }
+        for (int64_t start = b.begin; start < b.end; start += kKeys) {
+          const int64_t count = std::min(kKeys, b.end - start), tiles = whole(count, kWide);
+          score(b, head, start, count, rows.data(), wide, turned.data(), padded, scores.data());
+          std::fill(changes.begin(), changes.end(), 0.0f);
+          add_product<false>(grads.data(), wide, &turned_v[start], padded, changes.data(), kStride, b.rows, tiles,
+                             width);
+          for (int64_t i = 0; i < b.rows; ++i) {
+            float *s = &scores[i * kStride], *d = &changes[i * kStride];
+            const float log = logs[head * length + row + i];
+            for (int64_t j = 0; j < tiles; j += kLanes) {
+              const Vec x = load(s + j), e = exponential(x - log);
+              const Vec p = x == -std::numeric_limits<float>::infinity() ? Vec{} : e;
+              store(s + j, p);
+              store(d + j, p * (load(d + j) - own[i]));
+            }
+            if (side) {
+              const int64_t at = (row + i) * bias_stride + head * side;
+              for (int64_t key = start; key < start + count;) {
+                const int64_t y = key / side, x = key % side, end = std::min(start + count, (y + 1) * side);
+                float total = 0, *to = dw + at + x;
+                for (; key < end; ++key, ++d, ++to) {
+                  total += *d;
+                  *to += *d;
+                }
+                dh[at + y] += total;
+              }
+            }
+          }
+          add_product<true>(scores.data(), kStride, grads.data(), wide, &value_sums[start * wide], wide, count, wide,
+                            b.rows);
+          add_product<true>(changes.data(), kStride, rows.data(), wide, &key_sums[start * wide], wide, count, wide,
+                            b.rows);
+          add_product<false>(changes.data(), kStride, &plain[start * wide], wide, row_sums.data(), wide, b.rows, wide,
+                             count);
+        }
+        for (int64_t i = 0; i < b.rows; ++i) {
+          std::memcpy(dq + place + i * q_stride, &row_sums[i * wide], width * sizeof(float));
+        }
+      }
+    }
+    for (int64_t key = 0; key < keys; ++key) {
+      std::memcpy(dk + key * k_stride, &key_sums[key * wide], width * sizeof(float));
+      std::memcpy(dv + key * k_stride, &value_sums[key * wide], width * sizeof(float));
+    }
+  }
+};
+
+// Runs task(Attend, floats up to its queries, to its keys, to its biases, to its logs) for every row and head of keys.
+template <typename Task>
+void attend_all(ffi::ThreadPool& pool, const ffi::Buffer<ffi::F32>& q, const ffi::Buffer<ffi::F32>& k,
+                const ffi::Buffer<ffi::F32>& v, const ffi::Buffer<ffi::S32>& first, const ffi::Buffer<ffi::S32>& last,
+                const ffi::Buffer<ffi::F32>& bias_h, const ffi::Buffer<ffi::F32>& bias_w, const Task& task) {
+  auto shape = q.dimensions();
+  const int64_t count = shape[0], length = shape[1], heads = shape[2], width = shape[3];
+  const int64_t keys = k.dimensions()[1], groups = k.dimensions()[2], each = heads / groups;
+  const bool spans = first.element_count() > 0, biased = bias_h.element_count() > 0;
+  const int64_t side = biased ? bias_h.dimensions()[3] : 0;
+  spread(pool, count * groups, [&](int64_t i) {
+    const int64_t row = i / groups, group = i % groups;
+    const int64_t queries = (row * length * heads + group * each) * width, at = (row * keys * groups + group) * width;
+    const int64_t biases = (row * length * heads + group * each) * side;
+    Attend one{q.typed_data() + queries,
+               k.typed_data() + at,
+               v.typed_data() + at,
+               spans ? first.typed_data() + row * length : nullptr,
+               spans ? last.typed_data() + row * length : nullptr,
+               biased ? bias_h.typed_data() + biases : nullptr,
+               biased ? bias_w.typed_data() + biases : nullptr,
+               length,
+               keys,
+               each,
+               width,
+               side,
+               heads * width,
+               groups * width,
+               heads * side};
+    task(one, queries, at, biases, (row * heads + group * each) * length);
+  });
+}
+
+// q [B, L, K, C], k and v [B, S, G, C], first and last [B, L] or none, biases [B, L, K, side] or none
+// -> [B, L, K, C], logs [B, K, L]
+ffi::Error attend(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> q, ffi::Buffer<ffi::F32> k, ffi::Buffer<ffi::F32> v,
+                  ffi::Buffer<ffi::S32> first, ffi::Buffer<ffi::S32> last, ffi::Buffer<ffi::F32> bias_h,
+                  ffi::Buffer<ffi::F32> bias_w, ffi::ResultBuffer<ffi::F32> out, ffi::ResultBuffer<ffi::F32> logs) {
+  attend_all(pool, q, k, v, first, last, bias_h, bias_w,
+             [&](const Attend& one, int64_t queries, int64_t, int64_t, int64_t log) {
+               one.forward(out->typed_data() + queries, logs->typed_data() + log);
+             });
+  return ffi::Error::Success();
+}
+
+ffi::Error attend_back(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> q, ffi::Buffer<ffi::F32> k, ffi::Buffer<ffi::F32> v,
+                       ffi::Buffer<ffi::S32> first, ffi::Buffer<ffi::S32> last, ffi::Buffer<ffi::F32> bias_h,
+                       ffi::Buffer<ffi::F32> bias_w, ffi::Buffer<ffi::F32> out, ffi::Buffer<ffi::F32> logs,
+                       ffi::Buffer<ffi::F32> dout, ffi::ResultBuffer<ffi::F32> dq, ffi::ResultBuffer<ffi::F32> dk,
+                       ffi::ResultBuffer<ffi::F32> dv, ffi::ResultBuffer<ffi::F32> dh,
+                       ffi::ResultBuffer<ffi::F32> dw) {
+  attend_all(pool, q, k, v, first, last, bias_h, bias_w,
+             [&](const Attend& one, int64_t queries, int64_t keys, int64_t biases, int64_t log) {
+               one.backward(out.typed_data() + queries, logs.typed_data() + log, dout.typed_data() + queries,
+                            dq->typed_data() + queries, dk->typed_data() + keys, dv->typed_data() + keys,
+                            dh->typed_data() + biases, dw->typed_data() + biases);
+             });
+  return ffi::Error::Success();
+}
+
 extern "C" int got_has_tiles() { return has_tiles(); }
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(got_linear, linear,
@@ -1179,3 +1421,35 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(got_causal, causal,
                                   .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Attr<bool>("rounded"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(got_attend, attend,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(got_attend_back, attend_back,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>());

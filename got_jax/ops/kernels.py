@@ -53,7 +53,7 @@ def _register() -> bool:
         said = getattr(err, "stderr", None) or str(err)
         logging.getLogger(__name__).info("got-jax does without its CPU kernels, slower: %s", said.strip()[-300:])
         return False
-    for name in ("linear", "rows", "decode_step", "square", "causal"):
+    for name in ("linear", "rows", "decode_step", "square", "causal", "attend", "attend_back"):
         handler = jax.ffi.pycapsule(getattr(library, f"got_{name}"))
         jax.ffi.register_ffi_target(f"got_jax_{name}", handler, platform="cpu")
     return True
@@ -162,3 +162,44 @@ def causal(
     cache = jax.ShapeDtypeStruct((b, kv_heads, slots, width), dtype)
     call = jax.ffi.ffi_call("got_jax_causal", (out, cache, cache))
     return tuple(call(heads, cosines, sines, rounded=rounded))  # type: ignore[return-value]
+
+
+def attend(
+    q: Float[Array, "B L K C"],
+    k: Float[Array, "B S G C"],
+    v: Float[Array, "B S G C"],
+    spans: tuple[Int[Array, "B L"], Int[Array, "B L"]] | None = None,
+    biases: tuple[Float[Array, "B L K side"], Float[Array, "B L K side"]] | None = None,
+) -> Float[Array, "B L K C"]:
+    """`ops.attention.attention` of float32 arrays and its gradients, with scores in blocks that stay in the cache.
+
+    Args:
+        spans: the first and the last key that each query looks at; what no query of a block sees is not scored.
+        biases: of keys' rows and columns, where the keys are a square of cells; added to the scores.
+    """
+    first, last = (x.astype(jnp.int32) for x in spans) if spans else (jnp.zeros(0, jnp.int32),) * 2
+    bias_h, bias_w = biases if biases else (jnp.zeros(0, jnp.float32),) * 2
+    return _attend(q, k, v, first, last, bias_h, bias_w)
+
+
+@jax.custom_vjp
+def _attend(*args: Array) -> Array:
+    return _attend_forward(*args)[0]
+
+
+def _attend_forward(*args: Array) -> tuple[Array, tuple[Array, ...]]:
+    q = args[0]
+    b, length, heads, _ = q.shape
+    shapes = jax.ShapeDtypeStruct(q.shape, np.float32), jax.ShapeDtypeStruct((b, heads, length), np.float32)
+    out, logs = jax.ffi.ffi_call("got_jax_attend", shapes)(*args)
+    return out, (*args, out, logs)
+
+
+def _attend_backward(kept: tuple[Array, ...], given: Array) -> tuple[Array | None, ...]:
+    q, k, v, _, _, bias_h, bias_w, *_ = kept
+    shapes = [jax.ShapeDtypeStruct(x.shape, np.float32) for x in (q, k, v, bias_h, bias_w)]
+    dq, dk, dv, dh, dw = jax.ffi.ffi_call("got_jax_attend_back", shapes)(*kept, given)
+    return dq, dk, dv, None, None, dh, dw
+
+
+_attend.defvjp(_attend_forward, _attend_backward)

@@ -13,10 +13,11 @@ from test_train import run_config
 
 from got_jax.errors import GotError
 from got_jax.generate import DecodeConfig, generate
-from got_jax.models.got import apply, causal_mask, normalise_pixels
+from got_jax.models.got import apply, normalise_pixels
 from got_jax.models.opt import OptDecoder
 from got_jax.models.qwen2 import Decoder, empty_cache
 from got_jax.models.vitdet import Encoder
+from got_jax.ops.attention import Spans
 from got_jax.tokenizers import load_tokenizer
 from got_jax.train.loop import train
 from got_jax.train.start import starting_params
@@ -68,8 +69,8 @@ def test_qwen2_decoder(tmp_path):
         expected = model(torch.from_numpy(ids)).logits
     x = parts["decoder"]["embedding"][ids]
     positions = jnp.broadcast_to(jnp.arange(30), (2, 30))
-    mask = causal_mask(jnp.ones_like(positions))
-    hidden = Decoder(config.decoder).apply({"params": parts["decoder"]}, x, positions, mask)[0]
+    spans = Spans.of_segments(jnp.ones_like(positions))
+    hidden = Decoder(config.decoder).apply({"params": parts["decoder"]}, x, positions, spans)[0]
     assert relative_error(apply(config, parts, hidden, method="logits"), expected) <= 1e-5
 
 
@@ -105,13 +106,12 @@ def test_opt_decoder(tmp_path):
     x = parts["decoder"]["embedding"][ids]
     positions = jnp.broadcast_to(jnp.arange(30), (2, 30))
     run = lambda *args: OptDecoder(config.decoder).apply({"params": parts["decoder"]}, *args)
-    hidden, _ = run(x, positions, causal_mask(jnp.ones_like(positions)))
+    hidden, _ = run(x, positions, Spans.of_segments(jnp.ones_like(positions)))
     assert relative_error(apply(config, parts, hidden, method="logits"), expected) <= 1e-5
     cache = empty_cache(config.decoder, 2, 32, jnp.dtype("float32"))
-    slots = jnp.arange(32)
     for start, stop in ((0, 20), (20, 21), (21, 30)):
         at = positions[:, start:stop]
-        part, cache = run(x[:, start:stop], at, slots[None, None] <= at[:, :, None], cache)
+        part, cache = run(x[:, start:stop], at, Spans.up_to(at), cache)
         assert relative_error(apply(config, parts, part, method="logits"), expected[:, start:stop]) <= 1e-5
 
 

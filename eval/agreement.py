@@ -4,7 +4,8 @@ python -m eval.agreement                                  # the shipped model, 1
 python -m eval.agreement --model path/to/model --tokens 5000
 
 Every kind is fed the same true text token by token, through its own KV cache, so that one difference does not lead to
-others. bfloat16 is computed and cached in bfloat16; int8 has int8 weights, the rest as bfloat16.
+others. bfloat16 is computed and cached in bfloat16; int8 has int8 weights, the rest as bfloat16; "int8, int8 cache"
+keeps keys and values in int8 as well.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from got_jax.inference import Prepared
 from got_jax.reader import Reader, load, open_picture
 from got_jax.train.heldout import SEED
 
-KINDS = ("bfloat16", "int8")
+KINDS = {"bfloat16": ("bfloat16", ""), "int8": ("int8", ""), "int8, int8 cache": ("int8", "int8")}  # weights, cache
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def choices(
     config: GotConfig,
+    cache: str,
     params: Prepared,
     prompt: Int[Array, "1 L"],
     is_image: Array,
@@ -46,7 +48,7 @@ def choices(
     """The likeliest token at each place of `answer`, given what is true before it; the prompt is `length` long."""
     slots = prompt.shape[1] + len(answer)
     rows = jnp.zeros(1, jnp.int32)
-    caches, hidden = inference.prefill(config, params, prompt, is_image, picture, rows, slots)
+    caches, hidden = inference.prefill(config, params, prompt, is_image, picture, rows, slots, cache)
     best = lambda hidden: inference.logits(params, hidden).argmax(-1)[0].astype(jnp.int32)
     first = best(hidden[:, length - 1])
 
@@ -83,8 +85,9 @@ def agreement(model: str, tokens: int) -> dict[str, float]:
     trained = load(model, weights=None)
     plain = dataclasses.replace(trained.config, dtype="float32")
     half = dataclasses.replace(trained.config, dtype="bfloat16")
-    sides = {"float32": (plain, inference.prepare(plain, trained.params, "float32"))}  # type: ignore[arg-type]
-    sides |= {kind: (half, inference.prepare(half, trained.params, kind)) for kind in KINDS}  # type: ignore[arg-type]
+    sides = {"float32": (plain, "", inference.prepare(plain, trained.params, "float32"))}  # type: ignore[arg-type]
+    for kind, (weights, cache) in KINDS.items():
+        sides[kind] = (half, cache, inference.prepare(half, trained.params, weights))  # type: ignore[arg-type]
     pad = trained.tokenizer.special[prompts.IMG_PAD]
     same, places = dict.fromkeys(KINDS, 0), 0
     for ids, picture, answer in questions(trained, tokens):
@@ -93,8 +96,8 @@ def agreement(model: str, tokens: int) -> dict[str, float]:
         padded = np.zeros(bucket(len(answer)), np.int32)
         padded[: len(answer)] = answer
         chosen = {
-            kind: np.asarray(choices(config, params, prompt, prompt == pad, picture[None], padded, len(ids)))
-            for kind, (config, params) in sides.items()
+            kind: np.asarray(choices(config, cache, params, prompt, prompt == pad, picture[None], padded, len(ids)))
+            for kind, (config, cache, params) in sides.items()
         }
         places += len(answer)
         for kind in KINDS:

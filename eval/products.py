@@ -1,4 +1,4 @@
-"""What the CPU kernels give over XLA: products of few rows in every form of weights, and the two attentions.
+"""What the CPU kernels give over XLA: products of few rows in every form of weights, and attention of every kind.
 
 python -m eval.products
 """
@@ -79,13 +79,31 @@ def table() -> str:
         attend = lambda h, n=length: attention.causal_attention(h, 16, n, jnp.dtype("bfloat16"), 512, rounded=True)
         ours, plain = both(attend, heads)
         lines.append(f"| a prompt of {length}, 16 heads, s | {ours:.4f} | {plain:.4f} | {plain / ours:.1f} x |")
-    for rows, slots in ((1, 1024), (16, 1024)):
-        cache = [random(rows, 16, slots, head).astype(jnp.bfloat16)] * 2
+    for rows, slots, kind in ((1, 1024, "bfloat16"), (16, 1024, "bfloat16"), (16, 1024, "int8")):
+        kept, scales = attention.kept(random(rows, 16, slots, head), jnp.dtype(kind))
+        cache = attention.LayerCache(kept, kept, scales, scales)
         heads = turned(random(rows, 48, head), random(rows, head // 2))
-        look = lambda h, p, k, v: attention.decode_step(h, p, k, v)[0]
-        ours, plain = both(look, heads, jnp.full(rows, slots - 1), *cache)
-        lines.append(f"| {rows} rows look at {slots} tokens, s | {ours:.5f} | {plain:.5f} | {plain / ours:.1f} x |")
+        look = lambda h, p, cache: attention.decode_step(h, p, cache)[0]
+        ours, plain = both(look, heads, jnp.full(rows, slots - 1), cache)
+        lines.append(
+            f"| {rows} rows look at {slots} tokens in {kind}, s | {ours:.5f} | {plain:.5f} | {plain / ours:.1f} x |"
+        )
+    for side, squares in ((40, 8), (8, 200)):  # of got_nano
+        tables = random(2 * side - 1, head), random(2 * side - 1, head)
+        ours, plain = both(gradients(attention.relative_attention), *[random(squares, side**2, 2, head)] * 3, *tables)
+        work = f"{squares} squares of {side} x {side}, 2 heads, with gradients, s"
+        lines.append(f"| {work} | {ours:.3f} | {plain:.3f} | {plain / ours:.1f} x |")
+    spans = attention.Spans.of_segments(jnp.arange(1024)[None].repeat(2, 0) // 256)
+    attend = lambda q, k, v: attention.attention(q, k, v, spans)
+    ours, plain = both(gradients(attend), *[random(2, 1024, 4, head)] * 3)
+    work = "2 rows of 4 x 256 packed tokens, 4 heads, with gradients, s"
+    lines.append(f"| {work} | {ours:.3f} | {plain:.3f} | {plain / ours:.1f} x |")
     return "\n".join(lines)
+
+
+def gradients(function: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """The function's result and the gradients of its sum."""
+    return lambda *a: jax.value_and_grad(lambda a: function(*a).sum())(a)
 
 
 def main() -> int:

@@ -30,7 +30,8 @@ ENGINE = Documents(split="held_out", pages=0.0, scrambled=0.0)
 def run(model: str, count: int, batch_size: int, out: Path | None, config: Path | None = None) -> str:
     """Reads the first `count` held-out slices and returns a table of character error rates.
 
-    With `config` they come from the held-out engine of that training config.
+    With `config` they come from the held-out engine of that training config. "wide" counts the characters of the
+    longest line.
 
     Raises:
         GotError: for an unknown model, a count below 1, or an unwritable `out`.
@@ -56,8 +57,11 @@ def run(model: str, count: int, batch_size: int, out: Path | None, config: Path 
         except OSError as err:
             raise GotError(f"output folder {out} cannot be written ({err.strerror}); choose another.") from None
     groups = {"all": rows}
-    for low, high in ((1, 2), (3, 5), (6, 8)):
+    for low, high in ((1, 2), (3, 4), (5, 6), (7, 8)):
         groups[f"{low}-{high} lines"] = [row for row in rows if low <= row["lines"] <= high]
+    for low, high in ((1, 16), (17, 32), (33, 48)):
+        wide = lambda row: max(map(len, row["truth"].split("\n")))
+        groups[f"{low}-{high} wide"] = [row for row in rows if low <= wide(row) <= high]
     table = [f"{'slices':12} {'number':>7} {'characters':>11} {'CER':>8} {'exact':>7}"]
     for name, group in groups.items():
         if group:

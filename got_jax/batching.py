@@ -48,7 +48,7 @@ def answers(
     Args:
         rows: requests that are answered at once.
     """
-    rules = Rules(decode.no_repeat_ngram_size, tuple(int(i) for i in stop_ids))
+    rules = Rules.of(decode, stop_ids)
     stream, waiting = enumerate(requests), deque[tuple[int, Request]]()
     state: State | None = None
     owner: list[int | None] = [None] * rows  # the request of each row

@@ -76,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="how the decoder's weights are kept: smaller is faster, int8 is slightly inexact (default: the model's)",
     )
+    ocr.add_argument(
+        "--cache",
+        choices=["float32", "bfloat16", "int8"],
+        default="",
+        help="how keys and values are kept: int8 for many long answers at once (default: as the model computes)",
+    )
     ocr.add_argument("--out", type=Path, metavar="DIR", help="write DIR/NAME.txt instead of printing")
     ocr.add_argument("--stream", action="store_true", help="print the text while it is read, one picture at a time")
     ocr.add_argument("--trace", type=Path, metavar="DIR", help="write a trace of JAX's profiler, for XProf or Perfetto")
@@ -163,7 +169,7 @@ def _ocr(args: argparse.Namespace, _: list[str]) -> int:
     reader = Reader(*open_weights(model_folder(args.model))).prepared(args.weights)
     options = {
         name: getattr(args, name)
-        for name in ("format", "box", "color", "crop", "boxes", "layout", "locate", "max_new_tokens")
+        for name in ("format", "box", "color", "crop", "boxes", "layout", "locate", "max_new_tokens", "cache")
     }
     if args.stream:
         with traced(args.trace):

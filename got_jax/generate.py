@@ -27,6 +27,8 @@ from got_jax.models.got import apply
 from got_jax.models.qwen2 import KVCache, empty_cache
 from got_jax.sharding import batch_sharding, laid_out
 
+CACHES = ("float32", "bfloat16", "int8")
+
 
 @dataclass(frozen=True)
 class DecodeConfig:
@@ -36,10 +38,13 @@ class DecodeConfig:
         max_new_tokens: longest answer, the stop mark included.
         no_repeat_ngram_size: no n tokens in a row, prompt included, occur twice; 0 = off. The original uses 20 for
             single pictures and 0 for tiles and pages.
+        cache: how keys and values are kept: "float32", "bfloat16" or "int8", a scale a head and token; default: as
+            the model computes. Only a model laid out for one device (`inference.prepare`) takes another than that.
     """
 
     max_new_tokens: int = 4096
     no_repeat_ngram_size: int = 20
+    cache: str = ""
 
     def __post_init__(self) -> None:
         require(self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}, but it must be at least 1.")
@@ -47,6 +52,7 @@ class DecodeConfig:
             self.no_repeat_ngram_size >= 0,
             f"no_repeat_ngram_size is {self.no_repeat_ngram_size}, but it must be 0 (off) or more.",
         )
+        require(self.cache in ("", *CACHES), f"cache '{self.cache}' is unknown; choose float32, bfloat16 or int8.")
 
 
 class Decoded(NamedTuple):
@@ -135,8 +141,7 @@ def _batch(
     for row, ids in enumerate(prompts):
         tokens[row, : len(ids)] = ids
     limit = np.minimum(decode.max_new_tokens, context - lengths).astype(np.int32)
-    rules = Rules(decode.no_repeat_ngram_size, tuple(int(i) for i in stop_ids))
-    return rules, new, (tokens, tokens == image_pad, lengths, limit, images, image_rows)
+    return Rules.of(decode, stop_ids), new, (tokens, tokens == image_pad, lengths, limit, images, image_rows)
 
 
 def fits(config: GotConfig, prompt_tokens: int) -> None:
@@ -184,10 +189,15 @@ class State(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What chooses the next token and ends an answer."""
+    """What chooses the next token and ends an answer, and how keys and values are kept."""
 
     ngram: int
     stop_ids: tuple[int, ...]
+    cache: str = ""
+
+    @classmethod
+    def of(cls, decode: DecodeConfig, stop_ids: Sequence[int]) -> Rules:
+        return cls(decode.no_repeat_ngram_size, tuple(int(i) for i in stop_ids), decode.cache)
 
 
 def _choose(
@@ -230,8 +240,12 @@ def begin(
 ) -> State:
     """Prefill, and the first token of every row. Answers have at most `limit` tokens, of `new` there is room for."""
     rows, padded = tokens.shape
-    run = inference.prefill if isinstance(params, Prepared) else prefill
-    cache, hidden = run(config, params, tokens, is_image, images, image_rows, padded + new)  # type: ignore[arg-type]
+    given = (tokens, is_image, images, image_rows, padded + new)
+    if isinstance(params, Prepared):
+        cache, hidden = inference.prefill(config, params, *given, rules.cache)
+    else:
+        require(not rules.cache, "the cache of a model on a mesh is kept as it computes; leave `cache` empty.")
+        cache, hidden = prefill(config, params, *given)  # type: ignore[arg-type]
     state = State(
         cache,
         jnp.pad(tokens, ((0, 0), (0, new))),

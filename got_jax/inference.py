@@ -22,7 +22,7 @@ from got_jax.errors import require
 from got_jax.models.got import normalise_pixels, place_images
 from got_jax.models.vitdet import cut_patches, merge_windows, partition_windows
 from got_jax.ops import kernels
-from got_jax.ops.attention import Heads, causal_attention, decode_step, square_attention
+from got_jax.ops.attention import Heads, LayerCache, causal_attention, decode_step, square_attention
 from got_jax.ops.conv import views3x3
 from got_jax.ops.linear import Matrix, linear, matrix, rms_norm, rows_of
 from got_jax.weights.lazy import lazy
@@ -36,13 +36,6 @@ class Prepared(NamedTuple):
     encoder: dict
     connector: dict
     decoder: dict
-
-
-class LayerCache(NamedTuple):
-    """Keys and values of one layer; slot s of a row holds position s."""
-
-    keys: Float[Array, "B G S C"]
-    values: Float[Array, "B G S C"]
 
 
 def prepare(config: GotConfig, params: dict, weights: str = "") -> Prepared:
@@ -258,29 +251,30 @@ def prefill(
     images: UInt8[Array, "N H W 3"] | Float[Array, "N T D"],
     image_rows: Int[Array, "N"],
     slots: int,
+    cache: str = "",
 ) -> tuple[list[LayerCache], Float[Array, "B L D"]]:
     """Runs whole prompts: a cache of `slots` slots that holds them, and their final hidden states.
 
     Args:
         images: pictures, or the tokens that `encode` made of them.
+        cache: how keys and values are kept: "float32", "bfloat16" or "int8"; default: as the config computes.
     """
     x = rows_of(params.decoder["embedding"], tokens, activations(config))
     if len(images):
         features = encode(config, params, images) if images.dtype == jnp.uint8 else images
         x = place_images(x, is_image, features, image_rows)
-    return prefill_embedded(config, params, x, slots)
+    return prefill_embedded(config, params, x, slots, cache)
 
 
 def prefill_embedded(
-    config: GotConfig, params: Prepared, x: Float[Array, "B L D"], slots: int
+    config: GotConfig, params: Prepared, x: Float[Array, "B L D"], slots: int, cache: str = ""
 ) -> tuple[list[LayerCache], Float[Array, "B L D"]]:
     """The same from embeddings."""
     c, rounded = config.decoder, config.dtype == "bfloat16"
     rows, length = x.shape[:2]
 
     def attend(heads: Heads, _: None) -> tuple[Array, LayerCache]:
-        y, keys, values = causal_attention(heads, c.kv_heads, slots, jnp.dtype(config.dtype), c.query_block, rounded)
-        return y, LayerCache(keys, values)
+        return causal_attention(heads, c.kv_heads, slots, jnp.dtype(cache or config.dtype), c.query_block, rounded)
 
     positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
     hidden, caches = _decoder(config, params, x, positions, [None] * c.depth, attend)
@@ -298,8 +292,7 @@ def step(
     x = rows_of(params.decoder["embedding"], tokens[:, None], activations(config))
 
     def attend(heads: Heads, cache: LayerCache) -> tuple[Array, LayerCache]:
-        y, keys, values = decode_step(jax.tree.map(lambda a: a[:, 0], heads), positions, *cache)
-        return y, LayerCache(keys, values)
+        return decode_step(jax.tree.map(lambda a: a[:, 0], heads), positions, cache)
 
     hidden, caches = _decoder(config, params, x, positions[:, None], caches, attend)
     return hidden[:, 0], caches

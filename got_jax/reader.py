@@ -83,6 +83,7 @@ class ReadOptions:
         no_repeat_ngram_size: default 20, and 0 with `crop`, as in the original, and with boxes, which repeat.
         layout: label every block. boxes: tell where each stands. locate: tell where this text stands. They need a
             model that was trained on them; `Reading.blocks` and `Reading.boxes` hold what it says.
+        cache: how keys and values are kept while answers grow; see `DecodeConfig`.
     """
 
     format: bool = False
@@ -96,6 +97,7 @@ class ReadOptions:
     layout: bool = False
     boxes: bool = False
     locate: str = ""
+    cache: str = ""
 
     def __post_init__(self) -> None:
         if self.box is None:
@@ -105,7 +107,7 @@ class ReadOptions:
     def decode(self) -> DecodeConfig:
         free = self.crop or self.boxes or self.layout or self.locate
         ngram = (0 if free else 20) if self.no_repeat_ngram_size is None else self.no_repeat_ngram_size
-        return DecodeConfig(self.max_new_tokens, ngram)
+        return DecodeConfig(self.max_new_tokens, ngram, self.cache)
 
     def query(self, size: tuple[int, int]) -> str:
         """The question for a picture of so many pixels."""

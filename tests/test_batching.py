@@ -32,11 +32,11 @@ def laid(tiny, tiny_params):
     return inference.prepare(tiny, tiny_params)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 8])
-def test_answers_are_those_that_requests_get_alone(tiny, laid, monkeypatch, rows):
+@pytest.mark.parametrize(("rows", "cache"), [(1, ""), (3, ""), (8, ""), (3, "int8")])
+def test_answers_are_those_that_requests_get_alone(tiny, laid, monkeypatch, rows, cache):
     monkeypatch.setattr(batching, "CHUNK", 3)
     asked = requests([1, 2, 1, 0, 3, 1, 1])
-    decode = DecodeConfig(14, 3)
+    decode = DecodeConfig(14, 3, cache)
     got = dict(answers(tiny, laid, iter(asked), PAD, STOPS, decode, rows))
     assert sorted(got) == list(range(len(asked)))
     for number, request in enumerate(asked):

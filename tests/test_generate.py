@@ -108,7 +108,7 @@ def test_a_prompt_beyond_the_context_is_refused(tiny, tiny_params):
         run(tiny, tiny_params, prompts_of(30), [30])
 
 
-@pytest.mark.parametrize("options", [{"max_new_tokens": 0}, {"no_repeat_ngram_size": -1}])
+@pytest.mark.parametrize("options", [{"max_new_tokens": 0}, {"no_repeat_ngram_size": -1}, {"cache": "int4"}])
 def test_bad_limits_are_refused(options):
     with pytest.raises(GotError):
         DecodeConfig(**options)

@@ -43,6 +43,17 @@ def path(request, monkeypatch) -> Iterator[str]:
     jax.clear_caches()  # programs are kept by their arguments, not by what is in the environment
 
 
+def plain(cache: attention.LayerCache) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values as float32."""
+    keys, values = (np.asarray(x, np.float32) for x in cache[:2])
+    if cache.key_scales is None or cache.value_scales is None:
+        return keys, values
+    return keys * np.asarray(cache.key_scales)[..., None], values * np.asarray(cache.value_scales)[..., None]
+
+
+NEAR = {"float32": 1e-5, "bfloat16": 0.02, "int8": 0.5 * 6 / 127}  # of numbers up to 6: half a step
+
+
 def close(got, want, tolerance: float = 1e-5) -> None:
     np.testing.assert_allclose(np.asarray(got, np.float32), np.asarray(want, np.float32), rtol=0, atol=tolerance)
 
@@ -94,7 +105,7 @@ def test_attention_of_squares(path, side, squares, heads, width):
     close(rounded, want, ROUNDED)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize(
     ("length", "heads", "groups", "width"), [(1, 2, 1, 8), (70, 4, 2, 16), (300, 2, 2, 64), (600, 3, 1, 6)]
 )
@@ -105,14 +116,15 @@ def test_attention_of_prompts(path, dtype, length, heads, groups, width):
     spans = attention.Spans.up_to(jnp.broadcast_to(jnp.arange(length), (2, length)))
     want = attention.plain_attention(q * width**-0.5, k, v, spans)
     run = jax.jit(attention.causal_attention, static_argnums=(1, 2, 3, 4, 5))
-    out, keys, values = run(given, groups, length + 5, jnp.dtype(dtype), 0, False)
+    out, cache = run(given, groups, length + 5, jnp.dtype(dtype), 0, False)
     close(out, want)
     close(run(given, groups, length + 5, jnp.dtype(dtype), 0, True)[0], want, ROUNDED)
-    assert keys.dtype == values.dtype == dtype
-    close(keys[:, :, :length], k.swapaxes(1, 2), 0.02 if dtype == "bfloat16" else 1e-5)
-    close(values[:, :, :length], v.swapaxes(1, 2), 0.02 if dtype == "bfloat16" else 0)
-    assert not np.asarray(keys[:, :, length:], np.float32).any()
-    assert not np.asarray(values[:, :, length:], np.float32).any()
+    assert cache.keys.dtype == cache.values.dtype == dtype
+    keys, values = plain(cache)
+    close(keys[:, :, :length], k.swapaxes(1, 2), NEAR[dtype])
+    close(values[:, :, :length], v.swapaxes(1, 2), NEAR[dtype])
+    assert not keys[:, :, length:].any()
+    assert not values[:, :, length:].any()
 
 
 def judged(fast, plain, *given) -> None:
@@ -178,28 +190,29 @@ def test_norm_and_gate_before_a_product_and_the_sum_after_it(path, kind, rows, i
     close(got, (a / (1 + np.exp(-a)) * b) @ weights.T, tolerance)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize(("slots", "heads", "groups", "width"), [(9, 2, 1, 8), (64, 4, 4, 64), (33, 6, 2, 10)])
 def test_one_token_against_the_cache(path, dtype, slots, heads, groups, width):
     everything, angles, keys, values = arrays(
         (3, heads + 2 * groups, width), (3, width // 2), *[(3, groups, slots, width)] * 2
     )
-    keys, values = keys.astype(dtype), values.astype(dtype)
+    (keys, key_scales), (values, value_scales) = (attention.kept(x, jnp.dtype(dtype)) for x in (keys, values))
+    before = attention.LayerCache(keys, values, key_scales, value_scales)
     positions = jnp.array([0, slots - 1, slots // 2])
     given = attention.Heads(everything, jnp.cos(angles), jnp.sin(angles))
-    out, new_keys, new_values = jax.jit(attention.decode_step)(given, positions, keys, values)
+    out, after = jax.jit(attention.decode_step)(given, positions, before)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), before)
     q, k, v = attention.rotated(given, groups)
     q = q * width**-0.5
     for row, place in enumerate(np.asarray(positions)):
-        written = np.array(keys[row], np.float32)
-        written[:, place] = np.asarray(k[row].astype(dtype), np.float32)
-        close(new_keys[row], written, 0.01 if dtype == "bfloat16" else 1e-6)
-        seen = np.repeat(written[:, : place + 1], heads // groups, 0)
-        kept = np.asarray(new_values[row], np.float32)
-        close(kept[:, place], v[row].astype(dtype), 0)
-        scores = np.einsum("kc,ksc->ks", np.asarray(q[row]), seen)
+        written = []
+        for old, now, new in zip(plain(before), plain(after), (k, v), strict=True):
+            close(now[row, :, place], new[row], NEAR[dtype])
+            np.testing.assert_array_equal(np.delete(now[row], place, 1), np.delete(old[row], place, 1))
+            written.append(np.repeat(now[row, :, : place + 1], heads // groups, 0))
+        scores = np.einsum("kc,ksc->ks", np.asarray(q[row]), written[0])
         weights = np.exp(scores - scores.max(-1, keepdims=True))
-        want = np.einsum("ks,ksc->kc", weights, np.repeat(kept[:, : place + 1], heads // groups, 0))
+        want = np.einsum("ks,ksc->kc", weights, written[1])
         close(out[row], want / weights.sum(-1, keepdims=True), 5e-2 if dtype == "bfloat16" else 1e-5)
 
 
@@ -223,6 +236,21 @@ def test_layout_for_reading_gives_the_plain_models_answers(path, tiny, tiny_para
         assert plain.tokens == fast.tokens
         assert plain.stopped == fast.stopped
         np.testing.assert_allclose(plain.logprobs, fast.logprobs, atol=1e-4)
+
+
+def test_an_int8_cache_is_exact_for_the_first_token_and_near_for_the_next(path, tiny, tiny_params):
+    prompts, pictures, rows = prompts_and_pictures(tiny.encoder.image_px)
+    ask = lambda params, cache: generate(
+        tiny, params, prompts, np.asarray(pictures), rows, PAD, STOPS, DecodeConfig(2, 0, cache)
+    )
+    laid = inference.prepare(tiny, tiny_params)
+    for exact, near in zip(ask(laid, ""), ask(laid, "int8"), strict=True):
+        assert exact.tokens == near.tokens
+        np.testing.assert_allclose(exact.logprobs[0], near.logprobs[0], atol=1e-6)
+        np.testing.assert_allclose(exact.logprobs[1:], near.logprobs[1:], atol=0.02)
+        assert exact.logprobs[1:] != near.logprobs[1:]
+    with pytest.raises(GotError, match="leave `cache` empty"):
+        ask(tiny_params, "int8")
 
 
 def test_an_encoder_of_many_rows_is_cut_into_blocks(path, tiny, tiny_params):

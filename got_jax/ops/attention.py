@@ -23,6 +23,15 @@ class Heads(NamedTuple):
     sines: Float[Array, "*B C/2"]
 
 
+class LayerCache(NamedTuple):
+    """Keys and values of one layer; slot s of a row holds position s. In int8 each has a scale a slot."""
+
+    keys: Float[Array, "B G S C"] | Int[Array, "B G S C"]
+    values: Float[Array, "B G S C"] | Int[Array, "B G S C"]
+    key_scales: Float[Array, "B G S"] | None = None
+    value_scales: Float[Array, "B G S"] | None = None
+
+
 class Spans(NamedTuple):
     """The keys that each query looks at: from `first` to `last`, both included."""
 
@@ -185,6 +194,9 @@ def square_attention(
     return plain_attention(q, k, v, query_block=query_block)
 
 
+CACHED = (jnp.float32, jnp.bfloat16, jnp.int8)  # what the kernels keep keys and values as
+
+
 def causal_attention(
     heads: Heads,
     kv_heads: int,
@@ -192,7 +204,7 @@ def causal_attention(
     dtype: Any,
     query_block: int = 0,
     rounded: bool = False,
-) -> tuple[Float[Array, "B L K C"], Float[Array, "B G S C"], Float[Array, "B G S C"]]:
+) -> tuple[Float[Array, "B L K C"], LayerCache]:
     """Attention of whole prompts to themselves, each token up to its own place, for inference.
 
     Args:
@@ -201,17 +213,30 @@ def causal_attention(
         slots: of the cache that is filled, of `dtype`, with zeros after the prompt.
         rounded: float32 factors may be rounded to bfloat16 where the processor has units for that.
 
-    Returns the heads' outputs, and the cache: rotated keys, and values.
+    Returns the heads' outputs, and the cache: rotated keys, and values. What is rounded for the cache is not rounded
+    for the prompt's own attention.
     """
     given = heads.all.dtype
-    if given == jnp.float32 and dtype in (jnp.float32, jnp.bfloat16) and kernels.native():
-        return kernels.causal(heads.all, heads.cosines, heads.sines, kv_heads, slots, dtype, rounded)
+    if given == jnp.float32 and dtype in CACHED and kernels.native():
+        out, *cache = kernels.causal(heads.all, heads.cosines, heads.sines, kv_heads, slots, dtype, rounded)
+        return out, LayerCache(*cache)  # type: ignore[arg-type]
     b, length, _, width = heads.all.shape
     q, k, v = rotated(heads, kv_heads)
     q, k = (q * width**-0.5).astype(given), k.astype(given)
     spans = Spans.up_to(jnp.broadcast_to(jnp.arange(length), (b, length)))
-    keep = lambda y: jnp.pad(y.swapaxes(1, 2).astype(dtype), ((0, 0), (0, 0), (0, slots - length), (0, 0)))
-    return plain_attention(q, k, v, spans, query_block), keep(k), keep(v)
+    rest = lambda y: jnp.pad(y, ((0, 0), (0, 0), (0, slots - length), *[(0, 0)] * (y.ndim - 3)))
+    (keys, key_scales), (values, value_scales) = (kept(y.swapaxes(1, 2), dtype) for y in (k, v))
+    scales = (None, None) if key_scales is None else (rest(key_scales), rest(value_scales))
+    return plain_attention(q, k, v, spans, query_block), LayerCache(rest(keys), rest(values), *scales)
+
+
+def kept(x: Float[Array, "*B C"], dtype: Any) -> tuple[Array, Float[Array, "*B"] | None]:
+    """Keys or values as a cache of `dtype` keeps them, and their scales where that is int8."""
+    if dtype != jnp.int8:
+        return x.astype(dtype), None
+    x = x.astype(jnp.float32)
+    scale = jnp.maximum(jnp.abs(x).max(-1), 1e-12) / 127
+    return jnp.round(x / scale[..., None]).astype(jnp.int8), scale
 
 
 def rotated(heads: Heads, kv_heads: int) -> tuple[Array, Array, Array]:
@@ -228,31 +253,39 @@ def rotated(heads: Heads, kv_heads: int) -> tuple[Array, Array, Array]:
 
 
 def decode_step(
-    heads: Heads,
-    positions: Int[Array, "B"],
-    keys: Float[Array, "B G S C"],
-    values: Float[Array, "B G S C"],
-) -> tuple[Float[Array, "B K C"], Float[Array, "B G S C"], Float[Array, "B G S C"]]:
+    heads: Heads, positions: Int[Array, "B"], cache: LayerCache
+) -> tuple[Float[Array, "B K C"], LayerCache]:
     """One token a row: its rotated key and its value go into slot positions[b], its queries look at 0 .. positions[b].
 
     Args:
         heads: of [batch] tokens.
 
-    Returns the heads' outputs and the caches as written.
+    Returns the heads' outputs and the cache as written.
     """
-    given = heads.all.dtype
-    if keys.dtype in (jnp.float32, jnp.bfloat16) and kernels.native():
+    given, dtype = heads.all.dtype, cache.keys.dtype
+    if dtype in CACHED and kernels.native():
         full = heads.all.astype(jnp.float32)
-        out, keys, values = kernels.decode_step(full, heads.cosines, heads.sines, positions, keys, values)
-        return out.astype(given), keys, values
-    b, groups, slots, width = keys.shape
+        out, *written = kernels.decode_step(full, heads.cosines, heads.sines, positions, *cache)
+        return out.astype(given), LayerCache(*written)  # type: ignore[arg-type]
+    b, groups, slots, width = cache.keys.shape
     q, k, v = rotated(heads, groups)
     rows = jnp.arange(b)
-    keys = keys.at[rows, :, positions].set(k.astype(keys.dtype), mode="drop", unique_indices=True)
-    values = values.at[rows, :, positions].set(v.astype(values.dtype), mode="drop", unique_indices=True)
-    grouped = (q * width**-0.5).reshape(b, groups, -1, width).astype(keys.dtype)
-    scores = jnp.einsum("bgrc,bgsc->bgrs", grouped, keys, preferred_element_type=jnp.float32)
+    write = lambda old, new: old.at[rows, :, positions].set(new, mode="drop", unique_indices=True)
+    (k, key_scale), (v, value_scale) = kept(k, dtype), kept(v, dtype)
+    cache = cache._replace(keys=write(cache.keys, k), values=write(cache.values, v))
+    if dtype == jnp.int8:
+        cache = cache._replace(
+            key_scales=write(cache.key_scales, key_scale), value_scales=write(cache.value_scales, value_scale)
+        )
+    near = given if dtype == jnp.int8 else dtype  # every int8 is a number of bfloat16's
+    grouped = (q * width**-0.5).reshape(b, groups, -1, width).astype(near)
+    scores = jnp.einsum("bgrc,bgsc->bgrs", grouped, cache.keys.astype(near), preferred_element_type=jnp.float32)
+    if cache.key_scales is not None:
+        scores = scores * cache.key_scales[:, :, None]
     scores = jnp.where((jnp.arange(slots) <= positions[:, None])[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    out = jnp.einsum("bgrs,bgsc->bgrc", weights, values, preferred_element_type=jnp.float32)
-    return out.reshape(q.shape).astype(given), keys, values
+    weights = jax.nn.softmax(scores, axis=-1)
+    if cache.value_scales is not None:
+        weights = weights * cache.value_scales[:, :, None]
+    values = cache.values.astype(near)
+    out = jnp.einsum("bgrs,bgsc->bgrc", weights.astype(near), values, preferred_element_type=jnp.float32)
+    return out.reshape(q.shape).astype(given), cache

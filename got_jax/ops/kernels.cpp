@@ -109,10 +109,17 @@ inline void store(Bf16* p, Vec v) {
 #endif
 }
 template <typename To>
-inline void store_all(const float* from, int64_t count, To* to) {
+inline void store_all(const float* from, int64_t count, To* to, float* = nullptr) {
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) store(to + i, load(from + i));
   for (; i < count; ++i) narrow(from[i], to + i);
+}
+// As int8 with one scale, which is written too.
+inline void store_all(const float* from, int64_t count, int8_t* to, float* scale) {
+  float most = 1e-12f;
+  for (int64_t i = 0; i < count; ++i) most = std::max(most, std::abs(from[i]));
+  *scale = most / 127;
+  for (int64_t i = 0; i < count; ++i) to[i] = int8_t(std::nearbyint(from[i] / *scale));
 }
 inline Vec all(float x) { return x - Vec{}; }
 inline float sum(Vec v) {
@@ -669,16 +676,19 @@ inline void turn(const float* x, const float* cosines, const float* sines, int64
 }
 
 // One row and one group of heads: its new key and value go into slot `place`, then its queries look at 0 .. place.
+// Keys and values in int8 have a scale a slot.
 template <typename T>
 void look(const float* q, const float* k, const float* v, const float* cosines, const float* sines, T* keys, T* values,
-          float* out, int64_t heads, int64_t width, int64_t place, int64_t slots) {
+          float* key_scales, float* value_scales, float* out, int64_t heads, int64_t width, int64_t place,
+          int64_t slots) {
+  constexpr bool scaled = std::is_same_v<T, int8_t>;
   constexpr int64_t kLine = 64 / sizeof(T), kAhead = 32;  // a head's cache is too short for the hardware's prefetch
   static thread_local std::vector<float> turned;
   turned.resize(width);
   if (place < slots) {
     turn(k, cosines, sines, width, 1.0f, turned.data());
-    store_all(turned.data(), width, keys + place * width);
-    store_all(v, width, values + place * width);
+    store_all(turned.data(), width, keys + place * width, key_scales + place);
+    store_all(v, width, values + place * width, value_scales + place);
   }
   const int64_t seen = std::min(place + 1, slots), padded = (seen + kLanes - 1) / kLanes * kLanes;
   static thread_local std::vector<float> room;
@@ -704,6 +714,9 @@ void look(const float* q, const float* k, const float* v, const float* cosines, 
       }
     }
     for (; s < seen; ++s) dots<1, 1>(query, keys + s * width, After{}, scores + s, width, 0);
+    if (scaled) {
+      for (s = 0; s < seen; ++s) scores[s] *= key_scales[s];
+    }
     for (s = 0; s < seen; ++s) top = std::max(top, scores[s]);
     for (int64_t s = seen; s < padded; ++s) scores[s] = -std::numeric_limits<float>::infinity();
     Vec total = {};
@@ -714,6 +727,9 @@ void look(const float* q, const float* k, const float* v, const float* cosines, 
     }
     float weight = sum(total);
     for (int64_t s = seen / kLanes * kLanes; s < seen; ++s) weight += scores[s];
+    if (scaled) {
+      for (int64_t s = 0; s < seen; ++s) scores[s] *= value_scales[s];
+    }
     int64_t c = 0;
     for (; c + 4 * kLanes <= width; c += 4 * kLanes) {
       Vec sums[4] = {};
@@ -731,12 +747,13 @@ void look(const float* q, const float* k, const float* v, const float* cosines, 
   }
 }
 
-// heads [B, K + 2 G, C] (queries, keys, values), cosines and sines [B, C / 2], positions [B], caches [B, G, S, C] ->
-// out [B, K, C] and the caches.
+// heads [B, K + 2 G, C] (queries, keys, values), cosines and sines [B, C / 2], positions [B], caches [B, G, S, C] and
+// their scales [B, G, S] (of int8) -> out [B, K, C], the caches and their scales.
 ffi::Error decode_step(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ffi::Buffer<ffi::F32> cosines,
                        ffi::Buffer<ffi::F32> sines, ffi::Buffer<ffi::S32> positions, ffi::AnyBuffer, ffi::AnyBuffer,
-                       ffi::ResultBuffer<ffi::F32> out, ffi::Result<ffi::AnyBuffer> keys,
-                       ffi::Result<ffi::AnyBuffer> values) {
+                       ffi::Buffer<ffi::F32>, ffi::Buffer<ffi::F32>, ffi::ResultBuffer<ffi::F32> out,
+                       ffi::Result<ffi::AnyBuffer> keys, ffi::Result<ffi::AnyBuffer> values,
+                       ffi::ResultBuffer<ffi::F32> key_scales, ffi::ResultBuffer<ffi::F32> value_scales) {
   auto shape = keys->dimensions();
   const int64_t rows = shape[0], groups = shape[1], slots = shape[2], width = shape[3];
   const int64_t count = all_heads.dimensions()[1] - 2 * groups, heads = count / groups;
@@ -746,13 +763,14 @@ ffi::Error decode_step(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ff
       const float* from = all_heads.typed_data() + row * (count + 2 * groups) * width;
       look(from + group * heads * width, from + (count + group) * width, from + (count + groups + group) * width,
            cosines.typed_data() + angle, sines.typed_data() + angle, key + i * slots * width, value + i * slots * width,
-           out->typed_data() + i * heads * width, heads, width, positions.typed_data()[row], slots);
+           key_scales->typed_data() + i * slots, value_scales->typed_data() + i * slots, out->typed_data() + i * heads * width, heads, width, positions.typed_data()[row], slots);
     });
   };
   switch (keys->element_type()) {
     case ffi::F32: run((float*)keys->untyped_data(), (float*)values->untyped_data()); break;
     case ffi::BF16: run((Bf16*)keys->untyped_data(), (Bf16*)values->untyped_data()); break;
-    default: return ffi::Error::InvalidArgument("decode_step: the cache must be float32 or bfloat16");
+    case ffi::S8: run((int8_t*)keys->untyped_data(), (int8_t*)values->untyped_data()); break;
+    default: return ffi::Error::InvalidArgument("decode_step: the cache must be float32, bfloat16 or int8");
   }
   return ffi::Error::Success();
 }
@@ -1082,11 +1100,12 @@ struct Causal {
   }
 };
 
-// heads [B, L, K + 2 G, C] (queries, keys, values), cosines and sines [B, L, C / 2] -> out [B, L, K, C] and caches
-// [B, G, S, C], with zeros after L; `rounded` as above
+// heads [B, L, K + 2 G, C] (queries, keys, values), cosines and sines [B, L, C / 2] -> out [B, L, K, C], caches
+// [B, G, S, C] and their scales [B, G, S] (of int8), with zeros after L; `rounded` as above
 ffi::Error causal(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ffi::Buffer<ffi::F32> cosines,
                   ffi::Buffer<ffi::F32> sines, ffi::ResultBuffer<ffi::F32> out, ffi::Result<ffi::AnyBuffer> keys,
-                  ffi::Result<ffi::AnyBuffer> values, bool rounded) {
+                  ffi::Result<ffi::AnyBuffer> values, ffi::ResultBuffer<ffi::F32> key_scales,
+                  ffi::ResultBuffer<ffi::F32> value_scales, bool rounded) {
   auto shape = keys->dimensions();
   const int64_t rows = shape[0], groups = shape[1], slots = shape[2], width = shape[3];
   const int64_t length = all_heads.dimensions()[1], heads = all_heads.dimensions()[2] - 2 * groups;
@@ -1101,8 +1120,12 @@ ffi::Error causal(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ffi::Bu
         const int64_t angle = row * angles + t * (width / 2), place = (i * slots + t) * width;
         float* to = &turned[(i * length + t) * width];
         turn(k + t * stride, cosines.typed_data() + angle, sines.typed_data() + angle, width, 1.0f, to);
-        store_all(to, width, key + place);
-        store_all(k + t * stride + groups * width, width, value + place);
+        store_all(to, width, key + place, key_scales->typed_data() + i * slots + t);
+        store_all(k + t * stride + groups * width, width, value + place, value_scales->typed_data() + i * slots + t);
+      }
+      if (key_scales->element_count() > 0) {
+        std::fill_n(key_scales->typed_data() + i * slots + length, slots - length, 0.0f);
+        std::fill_n(value_scales->typed_data() + i * slots + length, slots - length, 0.0f);
       }
       const int64_t rest = (slots - length) * width;
       std::memset((void*)(key + (i * slots + length) * width), 0, rest * sizeof(*key));
@@ -1112,7 +1135,8 @@ ffi::Error causal(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ffi::Bu
   switch (keys->element_type()) {
     case ffi::F32: fill((float*)keys->untyped_data(), (float*)values->untyped_data()); break;
     case ffi::BF16: fill((Bf16*)keys->untyped_data(), (Bf16*)values->untyped_data()); break;
-    default: return ffi::Error::InvalidArgument("causal: the cache must be float32 or bfloat16");
+    case ffi::S8: fill((int8_t*)keys->untyped_data(), (int8_t*)values->untyped_data()); break;
+    default: return ffi::Error::InvalidArgument("causal: the cache must be float32, bfloat16 or int8");
   }
   const int64_t cuts = std::max<int64_t>(1, std::min<int64_t>(8, length / 256));
   spread(pool, rows * heads * cuts, [&](int64_t i) {
@@ -1398,9 +1422,13 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(got_decode_step, decode_step,
                                   .Arg<ffi::Buffer<ffi::S32>>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>());
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(got_square, square,
                               ffi::Ffi::Bind()
@@ -1420,6 +1448,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(got_causal, causal,
                                   .Ret<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
                                   .Attr<bool>("rounded"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(got_attend, attend,

@@ -16,6 +16,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +121,29 @@ def decode_step(
     cosines: Float[Array, "B C/2"],
     sines: Float[Array, "B C/2"],
     positions: Int[Array, "B"],
-    keys: Float[Array, "B G S C"],
-    values: Float[Array, "B G S C"],
-) -> tuple[Float[Array, "B K C"], Float[Array, "B G S C"], Float[Array, "B G S C"]]:
-    """`ops.attention.decode_step` in place: the caches are written where they lie when nothing else needs them."""
+    keys: Float[Array, "B G S C"] | Int[Array, "B G S C"],
+    values: Float[Array, "B G S C"] | Int[Array, "B G S C"],
+    key_scales: Float[Array, "B G S"] | None,
+    value_scales: Float[Array, "B G S"] | None,
+) -> tuple[Any, ...]:
+    """`ops.attention.decode_step` in place: the caches are written where they lie when nothing else needs them.
+
+    Returns the heads' outputs, then the caches and scales as they came.
+    """
     b, groups, _, width = keys.shape
+    cache = (keys, values, *map(_vector, (key_scales, value_scales)))
     out = jax.ShapeDtypeStruct((b, heads.shape[1] - 2 * groups, width), np.float32)
-    shapes = [out, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (keys, values))]
-    call = jax.ffi.ffi_call("got_jax_decode_step", shapes, input_output_aliases={4: 1, 5: 2})
-    return tuple(call(heads, cosines, sines, positions, keys, values))  # type: ignore[return-value]
+    shapes = [out, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in cache)]
+    aliases = {4 + i: 1 + i for i in range(len(cache))}
+    out, *cache = jax.ffi.ffi_call("got_jax_decode_step", shapes, input_output_aliases=aliases)(
+        heads, cosines, sines, positions, *cache
+    )
+    return out, *_scaled(cache)
+
+
+def _scaled(cache: Sequence[Array]) -> tuple[Array | None, ...]:
+    """Keys, values and scales; none for caches that are not int8."""
+    return (*cache[:2], *(scales if scales.size else None for scales in cache[2:]))
 
 
 def square(
@@ -155,13 +170,15 @@ def causal(
     slots: int,
     dtype: Any,
     rounded: bool = False,
-) -> tuple[Float[Array, "B L K C"], Float[Array, "B G S C"], Float[Array, "B G S C"]]:
-    """`ops.attention.causal_attention` of float32 heads, likewise."""
+) -> tuple[Any, ...]:
+    """`ops.attention.causal_attention` of float32 heads, likewise: outputs, keys, values and their scales."""
     b, length, count, width = heads.shape
     out = jax.ShapeDtypeStruct((b, length, count - 2 * kv_heads, width), np.float32)
     cache = jax.ShapeDtypeStruct((b, kv_heads, slots, width), dtype)
-    call = jax.ffi.ffi_call("got_jax_causal", (out, cache, cache))
-    return tuple(call(heads, cosines, sines, rounded=rounded))  # type: ignore[return-value]
+    scales = jax.ShapeDtypeStruct((b, kv_heads, slots) if dtype == jnp.int8 else (0,), np.float32)
+    call = jax.ffi.ffi_call("got_jax_causal", (out, cache, cache, scales, scales))
+    out, *cache = call(heads, cosines, sines, rounded=rounded)
+    return out, *_scaled(cache)
 
 
 def attend(

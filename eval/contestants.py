@@ -73,7 +73,9 @@ class Ours:
         dtype = "float32" if weights == "float32" else "bfloat16"
         self.config = dataclasses.replace(config, dtype=dtype)
         self.side = config.encoder.image_px
-        self.params = prepare(self.config, random_params(self.config), weights)
+        kept, _, cached = weights.partition("+")
+        self.cache = "int8" if cached else ""
+        self.params = prepare(self.config, random_params(self.config), kept)
         jax.block_until_ready(self.params)
 
     def encode(self, pictures: int) -> float:
@@ -106,7 +108,7 @@ class Ours:
         ids = np.full((rows, context), 7, np.int32)
         many = lambda value: np.full(rows, value, np.int32)
         nothing = np.zeros((0, self.side, self.side, 3), np.uint8), np.zeros(0, np.int32)
-        rules, room = Rules(0, (-1,)), 2 + tokens
+        rules, room = Rules(0, (-1,), self.cache), 2 + tokens
         state = begin(self.config, rules, room, self.params, ids, ids < 0, many(context), many(room), *nothing)
         state = self.jax.block_until_ready(advance(self.config, rules, self.params, state, 1))
         begun = time.perf_counter()
@@ -123,7 +125,7 @@ class Ours:
         groups = [requests] if continuous else [requests[n : n + ROWS] for n in range(0, len(requests), ROWS)]
         begun = time.perf_counter()
         for group in groups:
-            for _ in answers(self.config, self.params, group, -1, (-1,), DecodeConfig(longest, 0), ROWS):
+            for _ in answers(self.config, self.params, group, -1, (-1,), DecodeConfig(longest, 0, self.cache), ROWS):
                 pass
         return time.perf_counter() - begun
 
@@ -144,7 +146,7 @@ class Ours:
         ids = prompts.prompt_ids(self.tokenizer, prompts.PLAIN, self.config.encoder.image_tokens, 1)
         pad = self.tokenizer.special[prompts.IMG_PAD]
         rows = np.zeros(1, np.int32)
-        generate(self.config, self.params, [ids], picture[None], rows, pad, (-1,), DecodeConfig(tokens, 0))
+        generate(self.config, self.params, [ids], picture[None], rows, pad, (-1,), DecodeConfig(tokens, 0, self.cache))
         return time.perf_counter() - begun
 
     def memory(self) -> float:

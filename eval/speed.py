@@ -42,9 +42,10 @@ class Work:
     amount: float
 
 
-def works(quick: bool, batches: tuple[int, ...], page_tokens: int) -> list[Work]:
+def works(quick: bool, batches: tuple[int, ...], page_tokens: int, context: int = 300) -> list[Work]:
+    tokens, after = 16 if quick else 64, "" if context == 300 else f", after {context:,} tokens"
     decode = [
-        Work(f"decode, batch {b}", "tokens/s", "decode", {"rows": b, "context": 300, "tokens": 16 if quick else 64}, 0)
+        Work(f"decode, batch {b}{after}", "tokens/s", "decode", {"rows": b, "context": context, "tokens": tokens}, 0)
         for b in batches
     ]
     decode = [dataclasses.replace(w, amount=w.arguments["rows"] * w.arguments["tokens"]) for w in decode]
@@ -175,13 +176,15 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"{EXAMPLES}\n\nAny field of the shape can be set by its dotted name, as in --decoder.depth 12.",
     )
-    kinds = ["float32", "bfloat16", "int8"]
-    parser.add_argument("--ours", nargs="+", choices=kinds, default=["bfloat16", "int8"], help="weights of got-jax")
+    kinds = ["float32", "bfloat16", "int8", "int8+cache"]
+    ours = "weights of got-jax; int8+cache: keys and values in int8 as well"
+    parser.add_argument("--ours", nargs="+", choices=kinds, default=["bfloat16", "int8"], help=ours)
     parser.add_argument("--rival", nargs="+", choices=kinds[:2], default=["float32"], help="dtypes of transformers")
     parser.add_argument("--against", choices=["transformers"], default="transformers", help="the rival")
     parser.add_argument("--no-rival", action="store_true", help="got-jax alone")
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16], metavar="N", help="rows of decoding")
+    parser.add_argument("--context", type=int, default=300, metavar="N", help="tokens before decoding (default: 300)")
     parser.add_argument("--page-tokens", type=int, default=1000, metavar="N", help="answer of a page (default: 1000)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each work (default: 3)")
     parser.add_argument("--quick", action="store_true", help="short answers, no whole page")
@@ -192,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     args, rest = parser.parse_known_args(argv)
     names = [f"got-jax {kind}" for kind in args.ours]
     names += [] if args.no_rival else [f"transformers {kind}" for kind in args.rival]
-    lines = curves() if args.curves else works(args.quick, tuple(args.batches), args.page_tokens)
+    lines = curves() if args.curves else works(args.quick, tuple(args.batches), args.page_tokens, args.context)
     try:
         lines = [work for work in lines if args.only in work.name]
         require(bool(lines), f"--only '{args.only}' names no work; leave it out to see them all.")

@@ -69,6 +69,9 @@ def run(model: str, count: int, batch_size: int, out: Path | None, config: Path 
             exact = sum(row["truth"] == row["answer"] for row in group) / len(group)
             chars = sum(len(row["truth"]) for row in group)
             table.append(f"{name:12} {len(group):7} {chars:11,} {cer:8.2%} {exact:7.1%}")
+    wrong = sorted((character_error_rate([(r["truth"], r["answer"])]) * len(r["truth"]) for r in rows), reverse=True)
+    worst = max(1, count // 10)
+    table.append(f"the {worst} worst slices hold {sum(wrong[:worst]) / max(sum(wrong), 1e-9):.0%} of the errors")
     table.append(f"{count / seconds:.1f} pictures/s (compilation included)")
     return "\n".join(table)
 

@@ -27,8 +27,6 @@ from got_jax.models.got import apply
 from got_jax.models.qwen2 import KVCache, empty_cache
 from got_jax.sharding import batch_sharding, laid_out
 
-CACHES = ("float32", "bfloat16", "int8")
-
 
 @dataclass(frozen=True)
 class DecodeConfig:
@@ -52,7 +50,10 @@ class DecodeConfig:
             self.no_repeat_ngram_size >= 0,
             f"no_repeat_ngram_size is {self.no_repeat_ngram_size}, but it must be 0 (off) or more.",
         )
-        require(self.cache in ("", *CACHES), f"cache '{self.cache}' is unknown; choose float32, bfloat16 or int8.")
+        require(
+            self.cache in ("", "float32", "bfloat16", "int8"),
+            f"cache '{self.cache}' is unknown; choose float32, bfloat16 or int8.",
+        )
 
 
 class Decoded(NamedTuple):

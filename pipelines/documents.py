@@ -45,8 +45,8 @@ class Documents:
         least_ems, most_aspect: a slice is at least so many ems wide, and at most so many times wider than high;
             blank paper fills the rest.
         tight: share of slices that are cut close to their text whatever their shape.
-        scrambled: share of slices whose text is no prose (shuffled words, codes, numbers, capitals), so that a model
-            learns to look rather than to guess.
+        scrambled: share of slices whose text is no prose (shuffled words, codes, numbers, capitals, marks), so that a
+            model learns to look rather than to guess.
         effects: share of pictures on which paper, scanner and screen leave their traces.
     """
 

@@ -89,7 +89,7 @@ def test_attention_in_query_blocks_equals_attention_at_once():
         np.testing.assert_allclose(*grads, atol=1e-5)
 
 
-def test_attention_against_jax(monkeypatch):
+def test_attention_against_jax():
     q = jax.random.normal(jax.random.key(0), (2, 7, 4, 8))
     k, v = (jax.random.normal(jax.random.key(i), (2, 9, 2, 8)) for i in (1, 2))
     first = jnp.array([[0, 0, 1, 2, 2, 5, 8], [0, 1, 2, 3, 4, 5, 6]])

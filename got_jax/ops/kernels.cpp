@@ -763,7 +763,8 @@ ffi::Error decode_step(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ff
       const float* from = all_heads.typed_data() + row * (count + 2 * groups) * width;
       look(from + group * heads * width, from + (count + group) * width, from + (count + groups + group) * width,
            cosines.typed_data() + angle, sines.typed_data() + angle, key + i * slots * width, value + i * slots * width,
-           key_scales->typed_data() + i * slots, value_scales->typed_data() + i * slots, out->typed_data() + i * heads * width, heads, width, positions.typed_data()[row], slots);
+           key_scales->typed_data() + i * slots, value_scales->typed_data() + i * slots,
+           out->typed_data() + i * heads * width, heads, width, positions.typed_data()[row], slots);
     });
   };
   switch (keys->element_type()) {
@@ -1170,8 +1171,8 @@ struct Attend {
   const float *q, *k, *v;
   const int32_t *first, *last;  // null: every key
   const float *bias_h, *bias_w;
-  int64_t length, keys, heads, width, side;     // `heads` look at these keys
-  int64_t q_stride, k_stride, bias_stride;      // floats from a token to the next
+  int64_t length, keys, heads, width, side;  // `heads` look at these keys
+  int64_t q_stride, k_stride, bias_stride;   // floats from a token to the next
 
   static constexpr int64_t kRows = 60, kKeys = 256, kStride = kKeys + 16;
 
@@ -1183,7 +1184,7 @@ struct Attend {
     Block b{row, std::min(kRows, length - row), 0, keys};
     if (first) {
       b.begin = *std::min_element(first + row, first + row + b.rows) / kWide * kWide;
-      b.end = *std::max_element(last + row, last + row + b.rows) + 1;
+      b.end = std::min<int64_t>(keys, *std::max_element(last + row, last + row + b.rows) + 1);
     }
     return b;
   }
@@ -1219,9 +1220,6 @@ struct Attend {
       std::fill(s + to, s + tiles, none);
     }
   }
-  static void copy(const float* from, int64_t stride, int64_t rows, int64_t width, float* to, int64_t wide) {
-    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * wide, from + r * stride, width * sizeof(float));
-  }
   int64_t wide() const { return whole(width, kWide); }
   int64_t padded() const { return whole(keys, kWide) + kLanes; }  // no power of two: columns share no cache set
 
@@ -1232,11 +1230,11 @@ struct Attend {
     Lines<float> turned(width * padded), values(keys * wide), rows(kRows * wide), scores(kRows * kStride),
         sums(kRows * wide), top(kRows), total(kRows);
     Floats::second_turned(k, k_stride, keys, width, turned.data(), padded);
-    copy(v, k_stride, keys, width, values.data(), wide);
+    Floats::second(v, k_stride, keys, width, values.data(), wide);
     for (int64_t head = 0; head < heads; ++head) {
       for (int64_t row = 0; row < length; row += kRows) {
         const Block b = block(row);
-        copy(q + row * q_stride + head * width, q_stride, b.rows, width, rows.data(), wide);
+        Floats::second(q + row * q_stride + head * width, q_stride, b.rows, width, rows.data(), wide);
         std::fill(sums.begin(), sums.end(), 0.0f);
         std::fill(total.begin(), total.end(), 0.0f);
         std::fill(top.begin(), top.end(), none);
@@ -1268,13 +1266,13 @@ struct Attend {
         key_sums(keys * wide), value_sums(keys * wide);
     Floats::second_turned(k, k_stride, keys, width, turned.data(), padded);
     Floats::second_turned(v, k_stride, keys, width, turned_v.data(), padded);
-    copy(k, k_stride, keys, width, plain.data(), wide);
+    Floats::second(k, k_stride, keys, width, plain.data(), wide);
     for (int64_t head = 0; head < heads; ++head) {
       for (int64_t row = 0; row < length; row += kRows) {
         const Block b = block(row);
         const int64_t place = row * q_stride + head * width;
-        copy(q + place, q_stride, b.rows, width, rows.data(), wide);
-        copy(dout + place, q_stride, b.rows, width, grads.data(), wide);
+        Floats::second(q + place, q_stride, b.rows, width, rows.data(), wide);
+        Floats::second(dout + place, q_stride, b.rows, width, grads.data(), wide);
         std::fill(row_sums.begin(), row_sums.end(), 0.0f);
         for (int64_t i = 0; i < b.rows; ++i) {
           own[i] = 0;

@@ -26,11 +26,11 @@ SMALL = {
 
 def test_both_sides_run_every_work(tmp_path, capsys):
     shape = [word for path, value in SMALL.items() for word in (f"--{path}", str(value))]
-    options = ["--ours", "int8", "--batches", "2", "--page-tokens", "3", "--repeats", "1", "--out", str(tmp_path)]
+    options = ["--ours", "int8+cache", "--batches", "2", "--page-tokens", "3", "--repeats", "1", "--out", str(tmp_path)]
     assert speed.main([*options, "--trace", str(tmp_path / "trace"), *shape]) == 0
-    assert len(list((tmp_path / "trace").glob("got-jax-int8/*"))) == len(speed.works(False, (2,), 3))
+    assert len(list((tmp_path / "trace").glob("got-jax-int8+cache/*"))) == len(speed.works(False, (2,), 3))
     report = json.loads((tmp_path / "speed.json").read_text())
-    names = ["got-jax int8", "transformers float32"]
+    names = ["got-jax int8+cache", "transformers float32"]
     assert all(list(taken) == names and all(taken.values()) for taken in report["seconds"].values())
     assert all(report["peak_gib"][name] > 0 for name in names)
     text = (tmp_path / "speed.md").read_text()

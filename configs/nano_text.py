@@ -2,7 +2,7 @@
 
     got-jax train configs/nano_letters.py                     # first, then nano_words.py; `make train` runs all
     got-jax train configs/nano_text.py                        # (re)start
-    got-jax train configs/nano_text.py --init_from got_jax/assets/nano   # from the shipped weights
+    got-jax train configs/nano_text.py --init_from got_jax/assets/nano --out runs/more   # from the shipped weights
 
 python -m eval.trainstep configs/nano_text.py tells how fast it goes.
 """
@@ -24,6 +24,7 @@ def config() -> TrainConfig:
             row_tokens=1024,  # four slices of 240 tokens on average, 100 of them the picture's
             row_pictures=4,
             workers=1,
+            slips=0.015,  # 6% of what the decoder is given is wrong, so that it learns to find its place again
         ),
         losses=LossConfig(text=1.0, patches=0.25, cells=0.25),
         optimizer=OptimizerConfig(lr=5e-4, muon_lr=0.01, final=0.05, warmup_steps=50, b2=0.98),

@@ -197,9 +197,14 @@ def main(argv: list[str] | None = None) -> int:
 
     packages = " ".join(dict.fromkeys(source.package for source in corpora_sources.SOURCES))
     parser.add_argument("action", choices=["list", "build"], help=f"build needs: apt-get install {packages}")
-    if parser.parse_args(argv).action == "build":
+    names = [source.name for source in corpora_sources.SOURCES]
+    parser.add_argument("names", nargs="*", metavar="NAME", help="build these alone (default: all)")
+    args = parser.parse_args(argv)
+    if unknown := set(args.names) - set(names):
+        parser.error(f"no corpus is named {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
+    if args.action == "build":
         try:
-            corpora_sources.build()
+            corpora_sources.build(args.names)
         except (OSError, subprocess.CalledProcessError) as err:
             print(f"A source text is missing ({err}); run: apt-get install {packages}", file=sys.stderr)
             return 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from dataclasses import dataclass
 
@@ -134,6 +135,22 @@ def test_bad_examples_are_counted_and_named(tiny, pieces):
         check_share(3, 100, 0.01, "bad.log")
     check_share(3, 99, 0.01, "bad.log")
     check_share(1, 100, 0.01, "bad.log")
+
+
+def test_slips_are_the_draws_own(tiny, pieces):
+    true = Draws(Words(), pieces, tiny, seed=7, row_tokens=128, row_pictures=2)
+    draws = dataclasses.replace(true, slips=1.0)
+    for index in (0, 1, 2):
+        sample, again = draws(index), draws(index)
+        assert isinstance(sample, Sample)
+        assert isinstance(again, Sample)
+        assert (sample.answer, sample.targets) == (again.answer, again.targets)
+        assert sample.answer != sample.targets, "a slip at every token"
+        assert sample.targets
+        assert sample.targets[-1] == pieces.special[prompts.IM_END]
+    plain = true(0)
+    assert isinstance(plain, Sample)
+    assert plain.targets is None
 
 
 @pytest.mark.parametrize("workers", [0, 2])

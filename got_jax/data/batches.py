@@ -20,6 +20,8 @@ from got_jax.data.letters import LetterLabels, letter_labels
 from got_jax.errors import require
 from got_jax.tokenizers import Tokenizer
 
+UNCOUNTED = -1  # a target that does not count
+
 
 class Batch(NamedTuple):
     """Packed rows, B of them, with S places for pictures each (N = B * S). Padding has segment 0."""
@@ -38,13 +40,20 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """One example as ids: prompt and answer, its pictures at the model's size, and the number of its engine."""
+    """One example as ids: prompt and answer, its pictures at the model's size, and the number of its engine.
+
+    Attributes:
+        answer: with its closing mark, as the decoder is given it.
+        targets: what should stand in the place of each id of `answer`; `UNCOUNTED` where anything may.
+            None: the answer itself.
+    """
 
     prompt: list[int]
     answer: list[int]
     pictures: tuple[UInt8[np.ndarray, "H W 3"], ...]
     letters: LetterLabels | None = None
     source: int = 0
+    targets: list[int] | None = None
 
     @property
     def length(self) -> int:
@@ -107,8 +116,10 @@ def pack(
             ids = sample.prompt + sample.answer
             here = slice(start, start + sample.length)
             batch.tokens[r, here] = ids[:-1]
-            batch.targets[r, here] = ids[1:]
-            batch.weights[r, start + len(sample.prompt) - 1 : here.stop] = 1
+            targets = np.array([*sample.prompt[1:], *(sample.targets or sample.answer)])
+            batch.targets[r, here] = np.maximum(targets, 0)
+            answered = slice(start + len(sample.prompt) - 1, here.stop)
+            batch.weights[r, answered] = targets[len(sample.prompt) - 1 :] != UNCOUNTED
             batch.positions[r, here] = np.arange(sample.length)
             batch.segments[r, here] = segment
             batch.sources[r, here] = sample.source

@@ -7,6 +7,7 @@ what a lane has read is a few numbers, saved with the weights.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from got_jax.data.batches import Batch, Sample, encode_example, pack
 from got_jax.data.example import Engine
 from got_jax.data.letters import no_letters
 from got_jax.data.mixture import engine_name, place_at
+from got_jax.data.slips import with_slips
 from got_jax.data.workers import Workers
 from got_jax.errors import GotError, require
 from got_jax.prompts import IMG_PAD
@@ -42,6 +44,7 @@ class Draws:
 
     Attributes:
         row_tokens, row_pictures: a larger sample is `Bad`. letters: whether samples have labels of their letters.
+        slips: share of the answers' tokens at which slips begin (`got_jax.data.slips`).
     """
 
     engine: Engine
@@ -51,6 +54,7 @@ class Draws:
     row_tokens: int
     row_pictures: int
     letters: bool = False
+    slips: float = 0.0
 
     def __call__(self, index: int) -> Sample | Bad:
         place = place_at(self.engine, self.seed, index)
@@ -58,6 +62,9 @@ class Draws:
         try:
             example = place.engine.example(place.seed, place.index)
             sample = encode_example(example, self.tokenizer, self.config, self.letters, place.source)
+            if self.slips:
+                rng = np.random.default_rng([zlib.crc32(b"slips"), self.seed, index])
+                sample = with_slips(sample, self.slips, rng)
         except Exception as err:  # a fault of one example must not end a run of millions; too many of them do
             reason = str(err) if isinstance(err, GotError) else f"{type(err).__name__}: {err}"
             return Bad(f"{where}: {reason}")

@@ -24,6 +24,7 @@ class DataConfig:
     rows, row_tokens, row_pictures: a batch is so many rows, each of at most so many tokens and pictures.
     workers: processes that make samples ahead.
     max_bad: the share of examples that may be bad before the run stops.
+    slips: share of the answers' tokens at which the decoder is given something wrong (`got_jax.data.slips`).
     """
 
     engine: Engine
@@ -33,12 +34,15 @@ class DataConfig:
     row_pictures: int = 8
     workers: int = 1
     max_bad: float = 0.01
+    slips: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("rows", "row_tokens", "row_pictures"):
             require(getattr(self, name) > 0, f"data.{name} is {getattr(self, name)}, but it must be at least 1.")
         require(self.workers >= 0, f"data.workers is {self.workers}; it must be 0 (none) or more.")
-        require(0 <= self.max_bad <= 1, f"data.max_bad is {self.max_bad}; it is a share from 0 to 1.")
+        for name in ("max_bad", "slips"):
+            share = getattr(self, name)
+            require(0 <= share <= 1, f"data.{name} is {share}; it is a share from 0 to 1.")
 
 
 @dataclass(frozen=True)

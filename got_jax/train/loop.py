@@ -92,10 +92,9 @@ def training_of(config: TrainConfig) -> Training:
 
 def draws_of(config: TrainConfig, tokenizer: Tokenizer) -> Draws:
     """The examples of a config's run."""
-    data = config.data
-    return Draws(
-        data.engine, tokenizer, config.model, config.seed, data.row_tokens, data.row_pictures, config.losses.letters
-    )
+    data, letters = config.data, config.losses.letters
+    sizes = data.row_tokens, data.row_pictures
+    return Draws(data.engine, tokenizer, config.model, config.seed, *sizes, letters, data.slips)
 
 
 def check(config: TrainConfig, mesh: Mesh, tokenizer: Tokenizer) -> None:

@@ -29,6 +29,7 @@ def config() -> TrainConfig:
         losses=LossConfig(text=1.0, patches=0.25, cells=0.25),
         optimizer=OptimizerConfig(lr=5e-4, muon_lr=0.01, final=0.05, warmup_steps=50, b2=0.98),
         init_from="runs/nano_words",
+        precision="bfloat16",
         steps=8_000,
         out="runs/nano_text",
         tokenizer="got_jax/assets/nano",

@@ -196,6 +196,15 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
 
 
+def test_rounded_products_train_nearly_alike(tmp_path):
+    train(run_config(tmp_path / "a", steps=4), progress=False)
+    state = train(run_config(tmp_path / "b", steps=4, precision="bfloat16"), progress=False)
+    exact, rounded = losses(tmp_path / "a"), losses(tmp_path / "b")
+    assert exact != rounded
+    assert rounded == pytest.approx(exact, rel=0.01)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype(np.float32)}
+
+
 def test_a_killed_run_loses_only_the_steps_since_its_last_save(tmp_path):
     code = f"""
 import os, sys, time
@@ -311,6 +320,8 @@ def test_overrides(tmp_path):
         ("data.held_out.line_chars", "[1]", "is no tuple"),
         ("data.held_out.line_chars", "__import__('os')", "is no tuple"),
         ("steps", "0", "at least 1"),
+        ("data.slips", "1.5", "data.slips is 1.5"),
+        ("precision", "int8", "precision is 'int8'"),
     ):
         with pytest.raises(GotError, match=says):
             override(config, {path: value})

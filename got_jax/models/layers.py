@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from got_jax.ops.product import product
+
 normal = nn.initializers.normal(0.02)
 # 0.018 at width 1024, where the released models used 0.02; small widths need larger weights to pass the signal on.
 scaled = nn.initializers.variance_scaling(1 / 3, "fan_in", "normal")
@@ -44,7 +46,7 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B F"]:
         kernel = self.param("kernel", logical(self.init, *self.axes), (x.shape[-1], self.features))
-        y = jax.lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ()))).astype(x.dtype)
+        y = product(x, kernel)
         if self.bias:
             y = y + self.param("bias", logical(nn.initializers.zeros, self.axes[1]), (self.features,)).astype(x.dtype)
         return y

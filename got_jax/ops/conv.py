@@ -5,12 +5,14 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from got_jax.ops.product import product
+
 
 def conv3x3(
     x: Float[Array, "N H W C"], kernel: Float[Array, "3 3 C E"], stride: int = 1
 ) -> Float[Array, "N H/stride W/stride E"]:
     """Convolution with padding 1 and no bias; equals torch's Conv2d(kernel_size=3, padding=1, stride=stride)."""
-    return views3x3(x, stride) @ kernel.astype(x.dtype).reshape(-1, kernel.shape[-1])
+    return product(views3x3(x, stride), kernel.reshape(-1, kernel.shape[-1]))
 
 
 def views3x3(x: Float[Array, "N H W C"], stride: int = 1) -> Float[Array, "N H/stride W/stride 9*C"]:

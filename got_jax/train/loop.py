@@ -87,7 +87,7 @@ def _train(config: TrainConfig, progress: bool) -> TrainState:
 
 def training_of(config: TrainConfig) -> Training:
     """What a config's step is compiled for."""
-    return Training(config.model, config.losses, config.lora, len(leaves(config.data.engine)))
+    return Training(config.model, config.losses, config.lora, len(leaves(config.data.engine)), config.precision)
 
 
 def draws_of(config: TrainConfig, tokenizer: Tokenizer) -> Draws:

@@ -79,12 +79,16 @@ class TrainState(NamedTuple):
 
 @dataclass(frozen=True)
 class Training:
-    """What the step is compiled for: the model, its losses, its adapters, and how many engines feed it."""
+    """What the step is compiled for: the model, its losses, its adapters, and how many engines feed it.
+
+    `precision` is what operands of float32 products are rounded to (`got_jax.ops.product`); "" = not at all.
+    """
 
     config: GotConfig
     losses: LossConfig = field(default_factory=LossConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     engines: int = 1
+    precision: str = ""
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -207,7 +211,7 @@ def make_step(
 
         def gradient(batch: Batch) -> tuple[dict, dict]:
             loss = lambda trained: loss_fn(training, state.params | trained, batch, state.step, counted, accumulate)
-            with laid_out(mesh):
+            with laid_out(mesh), jax.default_matmul_precision(training.precision or None):
                 (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(trained)
             return {"loss": value, **metrics}, grads
 

@@ -363,7 +363,7 @@ def _outline(element: Any) -> str:
     return ""
 
 
-PARTS = re.compile(r"([MmLlHhVvCcSsQqTtAaZz])|([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
+COMMAND = re.compile(r"([MmLlHhVvCcSsQqTtAaZz])([^MmLlHhVvCcSsQqTtAaZz]*)")
 TAKES = {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "S": 4, "Q": 4, "T": 2, "A": 7}
 
 
@@ -400,17 +400,18 @@ def _steps(data: str) -> Iterator[Step]:
 
 def _commands(data: str) -> Iterator[tuple[str, list[float]]]:
     """The letters of a path with their numbers; a letter that goes on is told again."""
-    last, values = "", []
-    for letter, number in PARTS.findall(data):
-        if letter:
-            last, values = letter, []
-            if letter in "Zz":
-                yield letter, []
+    for letter, numbers in COMMAND.findall(data):
+        takes = TAKES.get(letter.upper())
+        if takes is None:
+            yield letter, []
             continue
-        values.append(float(number))
-        if last and last not in "Zz" and len(values) == TAKES[last.upper()]:
-            yield last, values
-            last, values = {"M": "L", "m": "l"}.get(last, last), []
+        values = [float(number) for number in NUMBER.findall(numbers)]
+        if len(values) == takes:
+            yield letter, values
+            continue
+        for at in range(0, len(values) - takes + 1, takes):
+            yield letter, values[at : at + takes]
+            letter = {"M": "L", "m": "l"}.get(letter, letter)
 
 
 def _path(data: str):  # mupdf.FzPath
@@ -418,7 +419,7 @@ def _path(data: str):  # mupdf.FzPath
     return _kept(data) if len(data) > 60 else _made(data)
 
 
-LINE = re.compile(r"M\s*[-\d.]+[\s,]+[-\d.]+\s*L\s*[-\d.]+[\s,]+[-\d.]+\s*")
+LINE = re.compile(r"M\s*([-\d.]+)[\s,]+([-\d.]+)\s*L\s*([-\d.]+)[\s,]+([-\d.]+)\s*")
 CORNERS = re.compile(r"M[-\d.,\s]+(?:L[-\d.,\s]+)*Z?")
 
 
@@ -426,28 +427,34 @@ def _made(data: str):  # mupdf.FzPath
     from pymupdf import mupdf
 
     path = mupdf.FzPath()
+    into = path.m_internal  # the functions of C, ll_fz_..., take a third of the time of the classes' methods
     if CORNERS.fullmatch(data):  # the commonest by far: nothing but corners in absolute places
         x, y, *rest = map(float, NUMBER.findall(data))
-        mupdf.fz_moveto(path, x, y)
+        mupdf.ll_fz_moveto(into, x, y)
         for at in range(0, len(rest), 2):
-            mupdf.fz_lineto(path, rest[at], rest[at + 1])
+            mupdf.ll_fz_lineto(into, rest[at], rest[at + 1])
         if data.endswith("Z"):
-            mupdf.fz_closepath(path)
+            mupdf.ll_fz_closepath(into)
         return path
-    add = {"M": mupdf.fz_moveto, "L": mupdf.fz_lineto, "C": mupdf.fz_curveto, "Q": mupdf.fz_quadto}
+    add = {"M": mupdf.ll_fz_moveto, "L": mupdf.ll_fz_lineto, "C": mupdf.ll_fz_curveto, "Q": mupdf.ll_fz_quadto}
     for name, points in _steps(data):
         if name == "Z":
-            mupdf.fz_closepath(path)
+            mupdf.ll_fz_closepath(into)
+        elif len(points) == 1:
+            add[name](into, *points[0])
         else:
-            add[name](path, *(value for point in points for value in point))
+            add[name](into, *itertools.chain.from_iterable(points))
     return path
 
 
 _kept = functools.lru_cache(maxsize=4096)(_made)
 
 
+MOST_DASHES = 20000
+
+
 @functools.lru_cache(maxsize=256)
-def _dashed(data: str, dash: tuple[float, ...]) -> str:
+def _dashed(data: str, dash: tuple[float, ...]):  # mupdf.FzPath
     """A path cut into dashes (MuPDF's binding cannot set them); curves become short lines."""
     lines: list[list[tuple[float, float]]] = []
     for name, points in _steps(data):
@@ -466,22 +473,28 @@ def _dashed(data: str, dash: tuple[float, ...]) -> str:
                 while len(inner) > 1:  # de Casteljau
                     inner = [(p[0] + (q[0] - p[0]) * t, p[1] + (q[1] - p[1]) * t) for p, q in itertools.pairwise(inner)]
                 lines[-1].append((float(inner[0][0]), float(inner[0][1])))
-    dash, out = dash * 2 if len(dash) % 2 else dash, []
+    from pymupdf import mupdf
+
+    path, count = mupdf.FzPath(), 0
+    into = path.m_internal
+    dash = dash * 2 if len(dash) % 2 else dash
     for line in lines:
         turn, left = 0, max(dash[0], 1e-3)
         for (x, y), (to_x, to_y) in itertools.pairwise(line):
             long, at = math.hypot(to_x - x, to_y - y), 0.0
-            while at < long and len(out) < 20000:
+            while at < long and count < MOST_DASHES:
                 end = min(long, at + left)
                 if turn % 2 == 0:
                     a, b = at / long, end / long
-                    out.append(f"M{x + (to_x - x) * a} {y + (to_y - y) * a}L{x + (to_x - x) * b} {y + (to_y - y) * b}")
+                    mupdf.ll_fz_moveto(into, x + (to_x - x) * a, y + (to_y - y) * a)
+                    mupdf.ll_fz_lineto(into, x + (to_x - x) * b, y + (to_y - y) * b)
+                    count += 1
                 left -= end - at
                 at = end
                 if left <= 1e-9:
                     turn += 1
                     left = max(dash[turn % len(dash)], 1e-3)
-    return "".join(out)
+    return path
 
 
 def _arc(
@@ -540,45 +553,66 @@ def _draw(
     """Sends a drawing's marks to a device. `black`: every colour is, so that only coverage counts."""
     from pymupdf import mupdf
 
-    params = mupdf.FzColorParams()
+    usual = mupdf.FzColorParams()
+    to, colours, params = device.m_internal, space.m_internal, usual.internal()
+    lines: dict[tuple, list[str]] = {}  # straight lines that one call may stroke, by all that they have in common
+
+    def stroke(path: Any, style: Style, whole: Matrix) -> None:
+        how = _stroke(style.width, style.cap, style.join).m_internal
+        ink, ctm = _ink((0.0,) if black else style.stroke), mupdf.ll_fz_make_matrix(*whole)
+        mupdf.ll_fz_stroke_path(to, path.m_internal, how, ctm, colours, ink, style.stroke_opacity, params)
+
+    def stroke_lines() -> None:
+        for (style, whole), found in lines.items():
+            path = mupdf.FzPath()
+            for x, y, to_x, to_y in found:
+                mupdf.ll_fz_moveto(path.m_internal, float(x), float(y))
+                mupdf.ll_fz_lineto(path.m_internal, float(to_x), float(to_y))
+            stroke(path, style, whole)
+        lines.clear()
+
     for mark in drawing.marks:
         style = mark.style
         whole = multiply(matrix, mark.matrix)
-        ctm = mupdf.FzMatrix(*whole)
-        thin = style.width * math.sqrt(abs(whole[0] * whole[3] - whole[1] * whole[2])) < 0.05  # px: Verovio's glyphs
+        thin = style.width * math.sqrt(abs(whole[0] * whole[3] - whole[1] * whole[2])) < 0.1  # px: of glyphs by Verovio
+        stroked = style.stroke and style.stroke_opacity and not thin
+        line = LINE.fullmatch(mark.path) if len(mark.path) < 100 else None
+        if line and not mark.clips and style.join != "erase" and not any(style.dash) and style.stroke_opacity == 1:
+            if stroked:
+                if not black and (style, whole) not in lines:
+                    stroke_lines()  # what is above stays above
+                lines.setdefault((style, whole), []).append(line.groups())
+            continue  # a line has no inside
+        if not black:
+            stroke_lines()
+        ctm = mupdf.ll_fz_make_matrix(*whole)
         for outline, place in mark.clips:
             where = mupdf.FzMatrix(*multiply(matrix, place))
             mupdf.fz_clip_path(device, _path(outline), 0, where, mupdf.FzRect(mupdf.FzRect.Fixed_INFINITE))
         fill = (0.0,) if black and style.fill else style.fill
         if mark.runs:
-            text = _text(mark, fonts)
+            run = _text(mark, fonts)
+            text = run.m_internal
             if style.stroke and style.width and not black:
-                lines = _stroke(style.width, style.cap, style.join)
-                mupdf.fz_stroke_text(device, text, lines, ctm, space, _ink(style.stroke), style.stroke_opacity, params)
+                how = _stroke(style.width, style.cap, style.join).m_internal
+                ink = _ink(style.stroke)
+                mupdf.ll_fz_stroke_text(to, text, how, ctm, colours, ink, style.stroke_opacity, params)
             if fill:
-                mupdf.fz_fill_text(device, text, ctm, space, list(fill), style.fill_opacity, params)
+                mupdf.ll_fz_fill_text(to, text, ctm, colours, fill, style.fill_opacity, params)
         else:
             path = _path(mark.path)
             if style.join == "erase" and not black:
-                mupdf.fz_fill_path(device, path, 0, ctm, space, _ink(paper), 1.0, params)
-            if fill and style.fill_opacity and not LINE.fullmatch(mark.path):  # a line has no inside
+                mupdf.ll_fz_fill_path(to, path.m_internal, 0, ctm, colours, _ink(paper), 1.0, params)
+            if fill and style.fill_opacity and not line:
                 even_odd = int(style.even_odd)
-                mupdf.fz_fill_path(device, path, even_odd, ctm, space, _ink(fill), style.fill_opacity, params)
-            if style.stroke and style.stroke_opacity and not thin:
-                colour = _ink((0.0,) if black else style.stroke)
-                path = _path(_dashed(mark.path, style.dash)) if any(style.dash) else path
-                mupdf.fz_stroke_path(
-                    device,
-                    path,
-                    _stroke(style.width, style.cap, style.join),
-                    ctm,
-                    space,
-                    colour,
-                    style.stroke_opacity,
-                    params,
+                mupdf.ll_fz_fill_path(
+                    to, path.m_internal, even_odd, ctm, colours, _ink(fill), style.fill_opacity, params
                 )
+            if stroked:
+                stroke(_dashed(mark.path, style.dash) if any(style.dash) else path, style, whole)
         for _ in mark.clips:
             mupdf.fz_pop_clip(device)
+    stroke_lines()
 
 
 @functools.lru_cache(maxsize=256)

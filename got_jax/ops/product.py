@@ -38,8 +38,8 @@ def _forward(x: Array, w: Array) -> tuple[Array, tuple[Array, Array]]:
 def _backward(kept: tuple[Array, Array], given: Array) -> tuple[Array, Array]:
     x, w = kept
     narrow = given.astype(jnp.bfloat16)
-    most = tuple(range(x.ndim - 1))
-    return _dot(narrow, w, ((x.ndim - 1,), (1,))), _dot(x, narrow, (most, most))
+    rows = tuple(range(x.ndim - 1))
+    return _dot(narrow, w, ((x.ndim - 1,), (1,))), _dot(x, narrow, (rows, rows))
 
 
 _rounded.defvjp(_forward, _backward)

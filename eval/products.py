@@ -20,6 +20,7 @@ from eval.command import printed
 from got_jax.errors import require
 from got_jax.ops import attention, kernels
 from got_jax.ops.linear import linear, matrix
+from got_jax.ops.product import ROUNDED
 
 REPEATS = 5
 
@@ -88,17 +89,25 @@ def table() -> str:
         lines.append(
             f"| {rows} rows look at {slots} tokens in {kind}, s | {ours:.5f} | {plain:.5f} | {plain / ours:.1f} x |"
         )
-    for side, squares in ((40, 8), (8, 200)):  # of got_nano
+    for precision, said in ((None, ""), (ROUNDED, ", rounded")):
+        with jax.default_matmul_precision(precision):
+            lines += _training(head, said)
+    return "\n".join(lines)
+
+
+def _training(head: int, said: str) -> list[str]:
+    """Lines of the attention that trains got_nano, with `head` numbers a head."""
+    lines = []
+    for side, squares in ((40, 8), (8, 200)):
         tables = random(2 * side - 1, head), random(2 * side - 1, head)
         ours, plain = both(gradients(attention.relative_attention), *[random(squares, side**2, 2, head)] * 3, *tables)
-        work = f"{squares} squares of {side} x {side}, 2 heads, with gradients, s"
+        work = f"{squares} squares of {side} x {side}, 2 heads, with gradients{said}, s"
         lines.append(f"| {work} | {ours:.3f} | {plain:.3f} | {plain / ours:.1f} x |")
     spans = attention.Spans.of_segments(jnp.arange(1024)[None].repeat(2, 0) // 256)
     attend = lambda q, k, v: attention.attention(q, k, v, spans)
     ours, plain = both(gradients(attend), *[random(2, 1024, 4, head)] * 3)
-    work = "2 rows of 4 x 256 packed tokens, 4 heads, with gradients, s"
-    lines.append(f"| {work} | {ours:.3f} | {plain:.3f} | {plain / ours:.1f} x |")
-    return "\n".join(lines)
+    work = f"2 rows of 4 x 256 packed tokens, 4 heads, with gradients{said}, s"
+    return [*lines, f"| {work} | {ours:.3f} | {plain:.3f} | {plain / ours:.1f} x |"]
 
 
 def gradients(function: Callable[..., jax.Array]) -> Callable[..., Any]:

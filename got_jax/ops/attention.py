@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from got_jax.ops import kernels
+from got_jax.ops.product import rounds
 
 
 class Heads(NamedTuple):
@@ -80,7 +81,7 @@ def attention(
             that no [Q, S] matrix is ever held.
     """
     if v.shape == k.shape and fused(q, k, v):
-        return kernels.attend(q, k, v, spans)
+        return kernels.attend(q, k, v, spans, rounded=rounds())
     return plain_attention(q, k, v, spans, query_block)
 
 
@@ -170,7 +171,8 @@ def relative_attention(
 ) -> Float[Array, "B P K C"]:
     """Self-attention of squares of cells with decomposed relative positions, for training; `q` is unscaled."""
     if fused(q, k, v):
-        return kernels.attend(q * q.shape[-1] ** -0.5, k, v, biases=relative_biases(q, table_h, table_w))
+        biases = relative_biases(q, table_h, table_w)
+        return kernels.attend(q * q.shape[-1] ** -0.5, k, v, biases=biases, rounded=rounds())
     q, k = relative_position_channels(q, k, table_h, table_w)
     return plain_attention(q, k, v, query_block=query_block)
 

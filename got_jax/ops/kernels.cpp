@@ -248,6 +248,12 @@ struct alignas(64) Tile {
 using Tiles = std::unique_ptr<Tile[]>;
 inline Tiles tiles_of(int64_t count) { return Tiles(new Tile[std::max<int64_t>(count, 1)]); }
 
+#if defined(__AVX512F__)
+inline __mmask16 first_lanes(int64_t count) {
+  return count >= 16 ? 0xffff : count <= 0 ? 0 : __mmask16((1u << count) - 1);
+}
+#endif
+
 #if defined(GOT_TILES)
 // Are there matrix units to use? Linux lets a process use them once it has asked.
 bool has_tiles() {
@@ -273,9 +279,6 @@ struct Tiling {
   ~Tiling() { _tile_release(); }
 };
 
-inline __mmask16 first_lanes(int64_t count) {
-  return count >= 16 ? 0xffff : count <= 0 ? 0 : __mmask16((1u << count) - 1);
-}
 // Up to 32 numbers as bfloat16; zeros after them.
 inline __m512i halves(const float* from, int64_t count) {
   const __m512 low = _mm512_maskz_loadu_ps(first_lanes(count), from);
@@ -778,19 +781,32 @@ ffi::Error decode_step(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ff
 
 // ----------------------------------------------------------------------------------------------- square and causal
 
-// c[Rows, kWide] += a[Rows, inner] . b[inner, kWide]; `Turned`: a lies as [inner, Rows]
-template <int Rows, bool Turned = false>
-inline void tile(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t inner) {
+// Two rows or columns of numbers as bfloat16, in turn: what AVX512-BF16 multiplies and adds to one float.
+using Pair = uint32_t;
+
+inline Vec many(const float* p) { return load(p); }
+inline void add(Vec& sum, float x, Vec y) { sum += x * y; }
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+#define GOT_PAIRS 1
+inline __m512i many(const Pair* p) { return _mm512_loadu_si512(p); }
+inline void add(Vec& sum, Pair x, __m512i y) {
+  sum = (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(x), (__m512bh)y);
+}
+#endif
+
+// c[Rows, kWide] += a[Rows, inner] . b[inner, kWide]; `Turned`: a lies as [inner, Rows]. Of pairs, `inner` counts pairs.
+template <int Rows, bool Turned, typename Number>
+inline void tile(const Number* a, int64_t lda, const Number* b, int64_t ldb, float* c, int64_t ldc, int64_t inner) {
   Vec sums[Rows][2];
   for (int m = 0; m < Rows; ++m) {
     for (int i = 0; i < 2; ++i) sums[m][i] = load(c + m * ldc + i * kLanes);
   }
   for (int64_t k = 0; k < inner; ++k) {
-    Vec left = load(b + k * ldb), right = load(b + k * ldb + kLanes);
+    const auto left = many(b + k * ldb), right = many(b + k * ldb + kLanes);
     for (int m = 0; m < Rows; ++m) {
-      float x = Turned ? a[k * lda + m] : a[m * lda + k];
-      sums[m][0] += x * left;
-      sums[m][1] += x * right;
+      const Number x = Turned ? a[k * lda + m] : a[m * lda + k];
+      add(sums[m][0], x, left);
+      add(sums[m][1], x, right);
     }
   }
   for (int m = 0; m < Rows; ++m) {
@@ -798,8 +814,8 @@ inline void tile(const float* a, int64_t lda, const float* b, int64_t ldb, float
   }
 }
 
-template <int Rows, bool Turned = false>
-void last_rows(int64_t rows, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
+template <int Rows, bool Turned, typename Number>
+void last_rows(int64_t rows, const Number* a, int64_t lda, const Number* b, int64_t ldb, float* c, int64_t ldc,
                int64_t inner) {
   if constexpr (Rows > 0) {
     if (rows == Rows) {
@@ -811,8 +827,8 @@ void last_rows(int64_t rows, const float* a, int64_t lda, const float* b, int64_
 }
 
 // c[rows, columns] += a . b for whole tiles of columns
-template <bool Turned>
-void add_product(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t rows,
+template <bool Turned, typename Number>
+void add_product(const Number* a, int64_t lda, const Number* b, int64_t ldb, float* c, int64_t ldc, int64_t rows,
                  int64_t columns, int64_t inner) {
   const int64_t next = Turned ? 1 : lda;
   for (int64_t n = 0; n < columns; n += kWide) {
@@ -839,6 +855,9 @@ struct Floats {
       for (int64_t c = 0; c < width; ++c) to[r * width + c] = from[r * stride + c] * scale;
     }
   }
+  static void rows_of(const float* from, int64_t stride, int64_t rows, int64_t width, float* to, int64_t next) {
+    second(from, stride, rows, width, to, next);
+  }
   // A second factor whose columns are `from`'s rows.
   static void second_turned(const float* from, int64_t stride, int64_t rows, int64_t width, float* to,
                             int64_t columns) {
@@ -854,7 +873,67 @@ struct Floats {
                       int64_t rows, int64_t part, int64_t inner) {
     add_product<false>(a, lda, b, columns, c, ldc, rows, part, inner);
   }
+  // A block of rows as a first factor, and as one that lies turned: the block itself.
+  static const float* block(const float* from, int64_t, int64_t, int64_t, Lines<float>&) { return from; }
+  static const float* turned_block(const float* from, int64_t, int64_t, int64_t, Lines<float>&) { return from; }
 };
+
+#if defined(GOT_PAIRS)
+// Factors of `attend` rounded to bfloat16: a first factor's rows, and a second one's columns, hold pairs.
+struct Pairs {
+  using Number = Pair;
+  static int64_t inner(int64_t count) { return (count + 1) / 2; }
+
+  // 32 numbers of a row, or 16 of two rows in turn; zeros after the first `count`.
+  static __m512i neighbours(const float* from, int64_t count) {
+    const __m512 low = _mm512_maskz_loadu_ps(first_lanes(count), from);
+    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(first_lanes(count - 16), from + 16), low);
+  }
+  static __m512i in_turn(const float* even, const float* odd, int64_t count, __m512i turns) {
+    const __mmask16 mask = first_lanes(count);
+    const __m512 second = odd ? _mm512_maskz_loadu_ps(mask, odd) : __m512{};
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(second, _mm512_maskz_loadu_ps(mask, even));
+    return _mm512_permutexvar_epi16(turns, both);
+  }
+  static __m512i turns() {
+    alignas(64) int16_t order[32];
+    for (int i = 0; i < 32; ++i) order[i] = i / 2 + i % 2 * 16;
+    return _mm512_load_si512(order);
+  }
+
+  static void rows_of(const float* from, int64_t stride, int64_t rows, int64_t width, Pair* to, int64_t next) {
+    for (int64_t r = 0; r < rows; ++r, from += stride, to += next) {
+      for (int64_t c = 0; c < width; c += 32) _mm512_storeu_si512(to + c / 2, neighbours(from + c, width - c));
+    }
+  }
+  static void second_turned(const float* from, int64_t stride, int64_t rows, int64_t width, Pair* to,
+                            int64_t columns) {
+    Lines<Pair> row(whole(width, 32) / 2);
+    for (int64_t r = 0; r < rows; ++r) {
+      rows_of(from + r * stride, stride, 1, width, row.data(), 0);
+      for (int64_t c = 0; c < inner(width); ++c) to[c * columns + r] = row[c];
+    }
+  }
+  static void second(const float* from, int64_t stride, int64_t rows, int64_t width, Pair* to, int64_t columns) {
+    const __m512i order = turns();
+    for (int64_t r = 0; r < rows; r += 2, from += 2 * stride, to += columns) {
+      const float* odd = r + 1 < rows ? from + stride : nullptr;
+      for (int64_t c = 0; c < width; c += 16) {
+        _mm512_storeu_si512(to + c, in_turn(from + c, odd ? odd + c : nullptr, width - c, order));
+      }
+    }
+  }
+  // The same of a block [rows, count] that is one factor and then another.
+  static const Pair* block(const float* from, int64_t stride, int64_t rows, int64_t count, Lines<Pair>& to) {
+    rows_of(from, stride, rows, count, to.data(), inner(stride));
+    return to.data();
+  }
+  static const Pair* turned_block(const float* from, int64_t stride, int64_t rows, int64_t count, Lines<Pair>& to) {
+    second(from, stride, rows, count, to.data(), stride);
+    return to.data();
+  }
+};
+#endif
 
 #if defined(GOT_TILES)
 struct Halves {
@@ -1190,8 +1269,9 @@ struct Attend {
   }
   // Scores of a block's queries for `count` keys from `start` on; what a query may not see, and the rest of the last
   // tile, is minus infinity.
-  void score(const Block& b, int64_t head, int64_t start, int64_t count, const float* rows, int64_t wide,
-             const float* turned, int64_t padded, float* scores) const {
+  template <typename Way>
+  void score(const Block& b, int64_t head, int64_t start, int64_t count, const typename Way::Number* rows,
+             const typename Way::Number* turned, float* scores) const {
     const float none = -std::numeric_limits<float>::infinity();
     const int64_t tiles = whole(count, kWide);
     for (int64_t i = 0; i < b.rows; ++i) {
@@ -1208,7 +1288,8 @@ struct Attend {
         std::fill(s, s + tiles, 0.0f);
       }
     }
-    add_product<false>(rows, wide, turned + start, padded, scores, kStride, b.rows, tiles, width);
+    add_product<false>(rows, Way::inner(wide()), turned + start, padded(), scores, kStride, b.rows, tiles,
+                       Way::inner(width));
     for (int64_t i = 0; i < b.rows; ++i) {
       float* s = scores + i * kStride;
       int64_t from = 0, to = count;
@@ -1224,29 +1305,33 @@ struct Attend {
   int64_t padded() const { return whole(keys, kWide) + kLanes; }  // no power of two: columns share no cache set
 
   // out [length, heads, width] (from a token to the next: q_stride), logs[head, length]: the logarithm of each sum
+  template <typename Way>
   void forward(float* out, float* logs) const {
-    const int64_t wide = this->wide(), padded = this->padded();
+    using Number = typename Way::Number;
+    const int64_t wide = this->wide(), padded = this->padded(), next = Way::inner(wide);
     const float none = -std::numeric_limits<float>::infinity();
-    Lines<float> turned(width * padded), values(keys * wide), rows(kRows * wide), scores(kRows * kStride),
-        sums(kRows * wide), top(kRows), total(kRows);
-    Floats::second_turned(k, k_stride, keys, width, turned.data(), padded);
-    Floats::second(v, k_stride, keys, width, values.data(), wide);
+    Lines<Number> turned(Way::inner(width) * padded), values(Way::inner(keys) * wide), rows(kRows * next),
+        weights(kRows * kStride);
+    Lines<float> scores(kRows * kStride), sums(kRows * wide), top(kRows), total(kRows);
+    Way::second_turned(k, k_stride, keys, width, turned.data(), padded);
+    Way::second(v, k_stride, keys, width, values.data(), wide);
     for (int64_t head = 0; head < heads; ++head) {
       for (int64_t row = 0; row < length; row += kRows) {
         const Block b = block(row);
-        Floats::second(q + row * q_stride + head * width, q_stride, b.rows, width, rows.data(), wide);
+        Way::rows_of(q + row * q_stride + head * width, q_stride, b.rows, width, rows.data(), next);
         std::fill(sums.begin(), sums.end(), 0.0f);
         std::fill(total.begin(), total.end(), 0.0f);
         std::fill(top.begin(), top.end(), none);
         for (int64_t start = b.begin; start < b.end; start += kKeys) {
           const int64_t count = std::min(kKeys, b.end - start);
-          score(b, head, start, count, rows.data(), wide, turned.data(), padded, scores.data());
+          score<Way>(b, head, start, count, rows.data(), turned.data(), scores.data());
           for (int64_t i = 0; i < b.rows; ++i) {
             float* s = &scores[i * kStride];
             weigh(s, s, whole(count, kWide), &top[i], &total[i], &sums[i * wide], wide);
           }
-          add_product<false>(scores.data(), kStride, &values[start * wide], wide, sums.data(), wide, b.rows, wide,
-                             count);
+          const Number* p = Way::block(scores.data(), kStride, b.rows, whole(count, kWide), weights);
+          add_product<false>(p, Way::inner(kStride), &values[Way::inner(start) * wide], wide, sums.data(), wide,
+                             b.rows, wide, Way::inner(count));
         }
         for (int64_t i = 0; i < b.rows; ++i) {
           float* to = out + (row + i) * q_stride + head * width;
@@ -1258,25 +1343,31 @@ struct Attend {
   }
 
   // Gradients of everything, from those of `out`; dk and dv are sums over the heads.
+  template <typename Way>
   void backward(const float* out, const float* logs, const float* dout, float* dq, float* dk, float* dv, float* dh,
                 float* dw) const {
-    const int64_t wide = this->wide(), padded = this->padded();
-    Lines<float> turned(width * padded), turned_v(width * padded), plain(keys * wide), rows(kRows * wide),
-        grads(kRows * wide), scores(kRows * kStride), changes(kRows * kStride), row_sums(kRows * wide), own(kRows),
+    using Number = typename Way::Number;
+    const int64_t wide = this->wide(), padded = this->padded(), next = Way::inner(wide);
+    Lines<Number> turned(Way::inner(width) * padded), turned_v(Way::inner(width) * padded),
+        plain(Way::inner(keys) * wide), rows(kRows * next), grads(kRows * next), second_rows(Way::inner(kRows) * wide),
+        second_grads(Way::inner(kRows) * wide), block_of(kRows * kStride);
+    Lines<float> scores(kRows * kStride), changes(kRows * kStride), row_sums(kRows * wide), own(kRows),
         key_sums(keys * wide), value_sums(keys * wide);
-    Floats::second_turned(k, k_stride, keys, width, turned.data(), padded);
-    Floats::second_turned(v, k_stride, keys, width, turned_v.data(), padded);
-    Floats::second(k, k_stride, keys, width, plain.data(), wide);
+    Way::second_turned(k, k_stride, keys, width, turned.data(), padded);
+    Way::second_turned(v, k_stride, keys, width, turned_v.data(), padded);
+    Way::second(k, k_stride, keys, width, plain.data(), wide);
     for (int64_t head = 0; head < heads; ++head) {
       for (int64_t row = 0; row < length; row += kRows) {
         const Block b = block(row);
         const int64_t place = row * q_stride + head * width;
-        Floats::second(q + place, q_stride, b.rows, width, rows.data(), wide);
-        Floats::second(dout + place, q_stride, b.rows, width, grads.data(), wide);
+        Way::rows_of(q + place, q_stride, b.rows, width, rows.data(), next);
+        Way::rows_of(dout + place, q_stride, b.rows, width, grads.data(), next);
+        Way::second(q + place, q_stride, b.rows, width, second_rows.data(), wide);
+        Way::second(dout + place, q_stride, b.rows, width, second_grads.data(), wide);
         std::fill(row_sums.begin(), row_sums.end(), 0.0f);
         for (int64_t i = 0; i < b.rows; ++i) {
           own[i] = 0;
-          for (int64_t c = 0; c < width; ++c) own[i] += grads[i * wide + c] * out[place + i * q_stride + c];
+          for (int64_t c = 0; c < width; ++c) own[i] += dout[place + i * q_stride + c] * out[place + i * q_stride + c];
           if (side) {
             std::fill_n(dh + (row + i) * bias_stride + head * side, side, 0.0f);
             std::fill_n(dw + (row + i) * bias_stride + head * side, side, 0.0f);
@@ -1284,10 +1375,10 @@ struct Attend {
         }
         for (int64_t start = b.begin; start < b.end; start += kKeys) {
           const int64_t count = std::min(kKeys, b.end - start), tiles = whole(count, kWide);
-          score(b, head, start, count, rows.data(), wide, turned.data(), padded, scores.data());
+          score<Way>(b, head, start, count, rows.data(), turned.data(), scores.data());
           std::fill(changes.begin(), changes.end(), 0.0f);
-          add_product<false>(grads.data(), wide, &turned_v[start], padded, changes.data(), kStride, b.rows, tiles,
-                             width);
+          add_product<false>(grads.data(), next, &turned_v[start], padded, changes.data(), kStride, b.rows, tiles,
+                             Way::inner(width));
           for (int64_t i = 0; i < b.rows; ++i) {
             float *s = &scores[i * kStride], *d = &changes[i * kStride];
             const float log = logs[head * length + row + i];
@@ -1310,12 +1401,14 @@ struct Attend {
               }
             }
           }
-          add_product<true>(scores.data(), kStride, grads.data(), wide, &value_sums[start * wide], wide, count, wide,
-                            b.rows);
-          add_product<true>(changes.data(), kStride, rows.data(), wide, &key_sums[start * wide], wide, count, wide,
-                            b.rows);
-          add_product<false>(changes.data(), kStride, &plain[start * wide], wide, row_sums.data(), wide, b.rows, wide,
-                             count);
+          const int64_t pairs = Way::inner(b.rows);
+          const Number* p = Way::turned_block(scores.data(), kStride, b.rows, tiles, block_of);
+          add_product<true>(p, kStride, second_grads.data(), wide, &value_sums[start * wide], wide, count, wide, pairs);
+          p = Way::turned_block(changes.data(), kStride, b.rows, tiles, block_of);
+          add_product<true>(p, kStride, second_rows.data(), wide, &key_sums[start * wide], wide, count, wide, pairs);
+          p = Way::block(changes.data(), kStride, b.rows, tiles, block_of);
+          add_product<false>(p, Way::inner(kStride), &plain[Way::inner(start) * wide], wide, row_sums.data(), wide,
+                             b.rows, wide, Way::inner(count));
         }
         for (int64_t i = 0; i < b.rows; ++i) {
           std::memcpy(dq + place + i * q_stride, &row_sums[i * wide], width * sizeof(float));
@@ -1363,13 +1456,20 @@ void attend_all(ffi::ThreadPool& pool, const ffi::Buffer<ffi::F32>& q, const ffi
 }
 
 // q [B, L, K, C], k and v [B, S, G, C], first and last [B, L] or none, biases [B, L, K, side] or none
-// -> [B, L, K, C], logs [B, K, L]
+// -> [B, L, K, C], logs [B, K, L]; `rounded`: factors may be rounded to bfloat16, where that is faster
 ffi::Error attend(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> q, ffi::Buffer<ffi::F32> k, ffi::Buffer<ffi::F32> v,
                   ffi::Buffer<ffi::S32> first, ffi::Buffer<ffi::S32> last, ffi::Buffer<ffi::F32> bias_h,
-                  ffi::Buffer<ffi::F32> bias_w, ffi::ResultBuffer<ffi::F32> out, ffi::ResultBuffer<ffi::F32> logs) {
+                  ffi::Buffer<ffi::F32> bias_w, ffi::ResultBuffer<ffi::F32> out, ffi::ResultBuffer<ffi::F32> logs,
+                  bool rounded) {
   attend_all(pool, q, k, v, first, last, bias_h, bias_w,
              [&](const Attend& one, int64_t queries, int64_t, int64_t, int64_t log) {
-               one.forward(out->typed_data() + queries, logs->typed_data() + log);
+               auto run = [&](auto way) {
+                 one.forward<decltype(way)>(out->typed_data() + queries, logs->typed_data() + log);
+               };
+#if defined(GOT_PAIRS)
+               if (rounded) return run(Pairs{});
+#endif
+               run(Floats{});
              });
   return ffi::Error::Success();
 }
@@ -1379,12 +1479,19 @@ ffi::Error attend_back(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> q, ffi::Buffe
                        ffi::Buffer<ffi::F32> bias_w, ffi::Buffer<ffi::F32> out, ffi::Buffer<ffi::F32> logs,
                        ffi::Buffer<ffi::F32> dout, ffi::ResultBuffer<ffi::F32> dq, ffi::ResultBuffer<ffi::F32> dk,
                        ffi::ResultBuffer<ffi::F32> dv, ffi::ResultBuffer<ffi::F32> dh,
-                       ffi::ResultBuffer<ffi::F32> dw) {
+                       ffi::ResultBuffer<ffi::F32> dw, bool rounded) {
   attend_all(pool, q, k, v, first, last, bias_h, bias_w,
              [&](const Attend& one, int64_t queries, int64_t keys, int64_t biases, int64_t log) {
-               one.backward(out.typed_data() + queries, logs.typed_data() + log, dout.typed_data() + queries,
-                            dq->typed_data() + queries, dk->typed_data() + keys, dv->typed_data() + keys,
-                            dh->typed_data() + biases, dw->typed_data() + biases);
+               auto run = [&](auto way) {
+                 one.backward<decltype(way)>(out.typed_data() + queries, logs.typed_data() + log,
+                                             dout.typed_data() + queries, dq->typed_data() + queries,
+                                             dk->typed_data() + keys, dv->typed_data() + keys,
+                                             dh->typed_data() + biases, dw->typed_data() + biases);
+               };
+#if defined(GOT_PAIRS)
+               if (rounded) return run(Pairs{});
+#endif
+               run(Floats{});
              });
   return ffi::Error::Success();
 }
@@ -1461,7 +1568,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(got_attend, attend,
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>()
-                                  .Ret<ffi::Buffer<ffi::F32>>());
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<bool>("rounded"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(got_attend_back, attend_back,
                               ffi::Ffi::Bind()
@@ -1480,4 +1588,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(got_attend_back, attend_back,
                                   .Ret<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>()
-                                  .Ret<ffi::Buffer<ffi::F32>>());
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<bool>("rounded"));

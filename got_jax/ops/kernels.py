@@ -187,35 +187,37 @@ def attend(
     v: Float[Array, "B S G C"],
     spans: tuple[Int[Array, "B L"], Int[Array, "B L"]] | None = None,
     biases: tuple[Float[Array, "B L K side"], Float[Array, "B L K side"]] | None = None,
+    rounded: bool = False,
 ) -> Float[Array, "B L K C"]:
     """`ops.attention.attention` of float32 arrays and its gradients, with scores in blocks that stay in the cache.
 
     Args:
         spans: the first and the last key that each query looks at; what no query of a block sees is not scored.
         biases: of keys' rows and columns, where the keys are a square of cells; added to the scores.
+        rounded: factors of products, weights included, may be rounded to bfloat16, where that is faster.
     """
     first, last = (x.astype(jnp.int32) for x in spans) if spans else (jnp.zeros(0, jnp.int32),) * 2
     bias_h, bias_w = biases if biases else (jnp.zeros(0, jnp.float32),) * 2
-    return _attend(q, k, v, first, last, bias_h, bias_w)
+    return _attend(rounded, q, k, v, first, last, bias_h, bias_w)
 
 
-@jax.custom_vjp
-def _attend(*args: Array) -> Array:
-    return _attend_forward(*args)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(rounded: bool, *args: Array) -> Array:
+    return _attend_forward(rounded, *args)[0]
 
 
-def _attend_forward(*args: Array) -> tuple[Array, tuple[Array, ...]]:
+def _attend_forward(rounded: bool, *args: Array) -> tuple[Array, tuple[Array, ...]]:
     q = args[0]
     b, length, heads, _ = q.shape
     shapes = jax.ShapeDtypeStruct(q.shape, np.float32), jax.ShapeDtypeStruct((b, heads, length), np.float32)
-    out, logs = jax.ffi.ffi_call("got_jax_attend", shapes)(*args)
+    out, logs = jax.ffi.ffi_call("got_jax_attend", shapes)(*args, rounded=rounded)
     return out, (*args, out, logs)
 
 
-def _attend_backward(kept: tuple[Array, ...], given: Array) -> tuple[Array | None, ...]:
+def _attend_backward(rounded: bool, kept: tuple[Array, ...], given: Array) -> tuple[Array | None, ...]:
     q, k, v, _, _, bias_h, bias_w, *_ = kept
     shapes = [jax.ShapeDtypeStruct(x.shape, np.float32) for x in (q, k, v, bias_h, bias_w)]
-    dq, dk, dv, dh, dw = jax.ffi.ffi_call("got_jax_attend_back", shapes)(*kept, given)
+    dq, dk, dv, dh, dw = jax.ffi.ffi_call("got_jax_attend_back", shapes)(*kept, given, rounded=rounded)
     return dq, dk, dv, None, None, dh, dw
 
 

@@ -9,6 +9,11 @@ from jaxtyping import Array, Float
 ROUNDED = "bfloat16"
 
 
+def rounds() -> bool:
+    """Does what is traced here round operands of float32? (`jax.default_matmul_precision("bfloat16")`)"""
+    return jax.config.jax_default_matmul_precision == ROUNDED  # type: ignore[attr-defined]
+
+
 def product(x: Float[Array, "*B D"], w: Float[Array, "D F"]) -> Float[Array, "*B F"]:
     """x @ w, in the dtype of `x`.
 
@@ -16,7 +21,7 @@ def product(x: Float[Array, "*B D"], w: Float[Array, "D F"]) -> Float[Array, "*B
     and summed in float32. That is what a TPU does of itself; XLA's CPU back end takes no notice of the setting,
     though processors with bfloat16 units multiply so at up to three times the rate.
     """
-    if x.dtype == jnp.float32 and jax.config.jax_default_matmul_precision == ROUNDED:  # type: ignore[attr-defined]
+    if x.dtype == jnp.float32 and rounds():
         return _rounded(x, w)
     return jax.lax.dot_general(x, w.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ()))).astype(x.dtype)
 

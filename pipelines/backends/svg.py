@@ -105,6 +105,8 @@ def parse(svg: str, ex: float = 8.0) -> Drawing:
         matrix = (width / box[2], 0.0, 0.0, height / box[3], -box[0] * width / box[2], -box[1] * height / box[3])
     walker = _Walker({e.get("id", ""): e for e in root.iter() if e.get("id")}, (width, height))
     style = _styled(Style(), root.attrib)
+    for sheet in root.iter("style"):
+        walker.sizes |= {name: float(size) for name, size in CLASS_SIZE.findall(sheet.text or "")}
     walker.outlined = any(e.tag == "style" and "path" in (e.text or "") and "{stroke:" in e.text for e in root.iter())  # type: ignore[operator]
     walker.children(root, style, matrix, (), 0)
     depth = NUMBER.search(css.get("vertical-align", ""))
@@ -126,6 +128,7 @@ def glyphs(made: dict[str, Any]) -> Drawing:
 
 
 DEEPEST = 60
+CLASS_SIZE = re.compile(r"\.([\w-]+)\s*\{\s*font:\s*([\d.]+)px")
 BOLD = frozenset({"tempo", "reh", "fing", "ending"})  # Verovio's style sheet sets them so
 
 
@@ -136,6 +139,7 @@ class _Walker:
         self.named, self.size = named, size
         self.marks: list[Mark] = []
         self.outlined = False  # Verovio's style sheet strokes every shape
+        self.sizes: dict[str, float] = {}  # of the font by class, in SmilesDrawer's style sheet
 
     def children(self, element: Any, style: Style, matrix: Matrix, clips: tuple, depth: int) -> None:
         require(depth < DEEPEST, "the SVG is nested too deeply.")
@@ -194,7 +198,10 @@ class _Walker:
 
     def text(self, element: Any, style: Style, matrix: Matrix, clips: tuple) -> None:
         """The runs of a text on one line; what is marked as a sub- or superscript is small and moved."""
-        backwards = style.anchor == "end" and _css(element.get("style", "")).get("direction") == "rtl"
+        css = _css(element.get("style", ""))
+        style = style._replace(size=self.sizes.get(element.get("class", ""), style.size))
+        stacked = css.get("writing-mode", "").startswith("vertical")
+        backwards = style.anchor == "end" and css.get("direction") == "rtl" and not stacked
 
         def gather(node: Any, size: float, raised: float) -> list[Run]:
             shift = {"super": 0.35, "sub": -0.2}.get(node.get("baseline-shift", ""), 0.0)
@@ -220,7 +227,22 @@ class _Walker:
                 style = _styled(style, child.attrib) if child is not element else style
             if self.outlined:
                 style = style._replace(stroke=None)
-            self.marks.append(Mark(style, matrix, clips, runs=tuple(runs)))
+            if not stacked:
+                self.marks.append(Mark(style, matrix, clips, runs=tuple(runs)))
+                return
+            # SmilesDrawer's labels above or below their atom: downwards, or from right to left upwards.
+            way = -1.0 if css.get("direction") == "rtl" else 1.0
+            step = style.size + _length(css.get("letter-spacing", ""), 0.0)
+            style = style._replace(anchor="middle", baseline="central")
+            lines: list[list[Run]] = []
+            for run in runs:
+                if run[1] < 1 and lines:
+                    lines[-1].append(run)
+                else:
+                    lines.append([run])
+            for i, line in enumerate(lines):
+                placed = multiply(matrix, (1, 0, 0, 1, 0, way * (i * step + style.size / 2)))
+                self.marks.append(Mark(style, placed, clips, runs=tuple(line)))
 
 
 def _hidden(tag: str, told: dict[str, str]) -> bool:
@@ -411,7 +433,7 @@ def _commands(data: str) -> Iterator[tuple[str, list[float]]]:
             continue
         for at in range(0, len(values) - takes + 1, takes):
             yield letter, values[at : at + takes]
-            letter = {"M": "L", "m": "l"}.get(letter, letter)
+            letter = "L" if letter == "M" else "l" if letter == "m" else letter
 
 
 def _path(data: str):  # mupdf.FzPath
@@ -555,7 +577,7 @@ def _draw(
 
     usual = mupdf.FzColorParams()
     to, colours, params = device.m_internal, space.m_internal, usual.internal()
-    lines: dict[tuple, list[str]] = {}  # straight lines that one call may stroke, by all that they have in common
+    lines: dict[tuple, list[tuple]] = {}  # straight lines that one call may stroke, by all that they have in common
 
     def stroke(path: Any, style: Style, whole: Matrix) -> None:
         how = _stroke(style.width, style.cap, style.join).m_internal

@@ -96,3 +96,21 @@ def test_scripts_images_and_styles_draw_nothing():
     ):
         with pytest.raises(GotError, match=says):
             svg.parse(text)
+
+
+@pytest.mark.parametrize(("direction", "way"), [("ltr", 1), ("rtl", -1)])
+def test_labels_above_and_below_an_atom_are_stacked(direction, way):
+    """SmilesDrawer's vertical text begins next to its atom; an index stays beside its letter."""
+    css = f"writing-mode: vertical-rl; letter-spacing: -1px; direction: {direction};"
+    made = svg.parse(
+        '<svg width="100" height="100"><style>.element-1 { font: 14px Arial; }</style>'
+        f'<text x="50" y="40" class="element-1" style="{css}"><tspan>N</tspan>'
+        '<tspan>H<tspan baseline-shift="sub" class="sub-1">2</tspan></tspan></text></svg>'
+    )
+    first, second = made.marks
+    assert [run[0] for run in first.runs] == ["N"]
+    assert [run[0] for run in second.runs] == ["H", "2"]
+    assert [(mark.matrix[4], mark.matrix[5]) for mark in made.marks] == [(50, 40 + way * 7), (50, 40 + way * 20)]
+    assert {(mark.style.size, mark.style.anchor, mark.style.baseline) for mark in made.marks} == {
+        (14.0, "middle", "central")
+    }

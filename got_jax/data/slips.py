@@ -3,7 +3,7 @@
 Trained on true answers alone, a small model that once wrote a wrong word, or one twice, goes on as its language would.
 So some tokens of what it is given are wrong, repeated or left out; what it is to answer next stays the truth.
 
-Source: Nougat (arXiv:2308.13418, section 5.4: tokens of the answer are replaced at random, against repetitions).
+Source: Nougat (arXiv:2308.13418: tokens of the true answer are replaced at random in training, against repetitions).
 Runs, repetitions and omissions are ours: they are what our models get wrong.
 """
 

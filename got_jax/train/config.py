@@ -55,7 +55,7 @@ class TrainConfig:
         the encoder, Qwen2 and OPT folders for the decoder, hub ids; a later one wins. "" = fresh weights.
     needs: parts, comma-separated, that `init_from` must hold.
     precision: "bfloat16" rounds the operands of the model's products in float32, whose sums stay float32: what TPUs do
-        anyway, and up to half as long a step again on CPUs with bfloat16 units. "": as `model.dtype` says.
+        anyway, and faster on CPUs with bfloat16 units (docs/nano.md). "": as `model.dtype` says.
     save_every, eval_every: steps between checkpoints and between held-out readings.
     eval_examples: held-out examples read each time. keep: checkpoints kept.
     max_skipped: the run stops after so many steps in a row without a finite gradient.

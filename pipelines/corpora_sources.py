@@ -204,7 +204,8 @@ def _read(source: Source) -> Iterable[str]:
     return _html(pattern[source.name.rsplit("-", 1)[0]])
 
 
-def _runs(paragraph: str) -> set[str]:
+def runs(paragraph: str) -> set[str]:
+    """Every stretch of `RUN` characters."""
     return {paragraph[i : i + RUN] for i in range(max(1, len(paragraph) - RUN + 1))}
 
 
@@ -217,7 +218,7 @@ def build(names: Sequence[str] = ()) -> None:
     entries: dict[str, dict] = {}
     training: set[str] = set()
     stay = [source for source in SOURCES if names and source.name not in names]
-    held = {run for s in stay if s.split != "train" for p in corpora.embedded(s.name) for run in _runs(p)}
+    held = {run for s in stay if s.split != "train" for p in corpora.embedded(s.name) for run in runs(p)}
     for source in sorted(SOURCES, key=lambda s: s.split != "train"):
         if source in stay:
             entries[source.name] = corpora.manifest()[source.name]
@@ -227,7 +228,7 @@ def build(names: Sequence[str] = ()) -> None:
         if not paragraphs:
             raise FileNotFoundError(source.package)
         if source.split == "train":
-            paragraphs = [p for p in paragraphs if held.isdisjoint(_runs(p))]
+            paragraphs = [p for p in paragraphs if held.isdisjoint(runs(p))]
             training.update(paragraphs)
         else:
             paragraphs = [p for p in paragraphs if p not in training]

@@ -248,9 +248,22 @@ struct alignas(64) Tile {
 using Tiles = std::unique_ptr<Tile[]>;
 inline Tiles tiles_of(int64_t count) { return Tiles(new Tile[std::max<int64_t>(count, 1)]); }
 
-#if defined(__AVX512F__)
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+#define GOT_PAIRS 1
 inline __mmask16 first_lanes(int64_t count) {
   return count >= 16 ? 0xffff : count <= 0 ? 0 : __mmask16((1u << count) - 1);
+}
+// Up to 32 numbers as bfloat16; zeros after them.
+inline __m512i halves(const float* from, int64_t count) {
+  const __m512 low = _mm512_maskz_loadu_ps(first_lanes(count), from);
+  const __m512 high = _mm512_maskz_loadu_ps(first_lanes(count - 16), from + 16);
+  return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+// The order that takes numbers of two rows, one row after the other, in turn.
+inline __m512i turns() {
+  alignas(64) int16_t order[32];
+  for (int i = 0; i < 32; ++i) order[i] = i / 2 + i % 2 * 16;
+  return _mm512_load_si512(order);
 }
 #endif
 
@@ -279,12 +292,6 @@ struct Tiling {
   ~Tiling() { _tile_release(); }
 };
 
-// Up to 32 numbers as bfloat16; zeros after them.
-inline __m512i halves(const float* from, int64_t count) {
-  const __m512 low = _mm512_maskz_loadu_ps(first_lanes(count), from);
-  const __m512 high = _mm512_maskz_loadu_ps(first_lanes(count - 16), from + 16);
-  return (__m512i)_mm512_cvtne2ps_pbh(high, low);
-}
 inline __m512i halves(const Bf16* from, int64_t count) {
   const __mmask32 mask = count >= 32 ? 0xffffffff : (1u << count) - 1;
   return _mm512_maskz_loadu_epi16(mask, from);
@@ -786,8 +793,7 @@ using Pair = uint32_t;
 
 inline Vec many(const float* p) { return load(p); }
 inline void add(Vec& sum, float x, Vec y) { sum += x * y; }
-#if defined(__AVX512BF16__) && defined(__AVX512BW__)
-#define GOT_PAIRS 1
+#if defined(GOT_PAIRS)
 inline __m512i many(const Pair* p) { return _mm512_loadu_si512(p); }
 inline void add(Vec& sum, Pair x, __m512i y) {
   sum = (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(x), (__m512bh)y);
@@ -884,26 +890,17 @@ struct Pairs {
   using Number = Pair;
   static int64_t inner(int64_t count) { return (count + 1) / 2; }
 
-  // 32 numbers of a row, or 16 of two rows in turn; zeros after the first `count`.
-  static __m512i neighbours(const float* from, int64_t count) {
-    const __m512 low = _mm512_maskz_loadu_ps(first_lanes(count), from);
-    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(first_lanes(count - 16), from + 16), low);
-  }
-  static __m512i in_turn(const float* even, const float* odd, int64_t count, __m512i turns) {
+  // 16 numbers of two rows in turn; zeros after the first `count`.
+  static __m512i in_turn(const float* even, const float* odd, int64_t count, __m512i order) {
     const __mmask16 mask = first_lanes(count);
     const __m512 second = odd ? _mm512_maskz_loadu_ps(mask, odd) : __m512{};
     const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(second, _mm512_maskz_loadu_ps(mask, even));
-    return _mm512_permutexvar_epi16(turns, both);
-  }
-  static __m512i turns() {
-    alignas(64) int16_t order[32];
-    for (int i = 0; i < 32; ++i) order[i] = i / 2 + i % 2 * 16;
-    return _mm512_load_si512(order);
+    return _mm512_permutexvar_epi16(order, both);
   }
 
   static void rows_of(const float* from, int64_t stride, int64_t rows, int64_t width, Pair* to, int64_t next) {
     for (int64_t r = 0; r < rows; ++r, from += stride, to += next) {
-      for (int64_t c = 0; c < width; c += 32) _mm512_storeu_si512(to + c / 2, neighbours(from + c, width - c));
+      for (int64_t c = 0; c < width; c += 32) _mm512_storeu_si512(to + c / 2, halves(from + c, width - c));
     }
   }
   static void second_turned(const float* from, int64_t stride, int64_t rows, int64_t width, Pair* to,
@@ -964,9 +961,7 @@ struct Halves {
     }
   }
   static void second(const float* from, int64_t stride, int64_t rows, int64_t width, Bf16* to, int64_t columns) {
-    alignas(64) int16_t order[32];
-    for (int i = 0; i < 32; ++i) order[i] = i / 2 + i % 2 * 16;
-    const __m512i pairs = _mm512_load_si512(order);
+    const __m512i pairs = turns();
     Tile* at = (Tile*)to;
     for (int64_t n = 0; n < columns; n += 16) {
       const __mmask16 mask = first_lanes(width - n);

@@ -19,7 +19,7 @@ def product(x: Float[Array, "*B D"], w: Float[Array, "D F"]) -> Float[Array, "*B
 
     Under `jax.default_matmul_precision("bfloat16")` operands in float32 are rounded to bfloat16, forward and backward,
     and summed in float32. That is what a TPU does of itself; XLA's CPU back end takes no notice of the setting,
-    though processors with bfloat16 units multiply so at up to three times the rate.
+    though processors with bfloat16 units multiply so faster (docs/nano.md has the step's figures).
     """
     if x.dtype == jnp.float32 and rounds():
         return _rounded(x, w)

@@ -441,7 +441,7 @@ def _path(data: str):  # mupdf.FzPath
     return _kept(data) if len(data) > 60 else _made(data)
 
 
-LINE = re.compile(r"M\s*([-\d.]+)[\s,]+([-\d.]+)\s*L\s*([-\d.]+)[\s,]+([-\d.]+)\s*")
+LINE = re.compile(r"M\s*[-\d.]+[\s,]+[-\d.]+\s*L\s*[-\d.]+[\s,]+[-\d.]+\s*")
 CORNERS = re.compile(r"M[-\d.,\s]+(?:L[-\d.,\s]+)*Z?")
 
 
@@ -449,7 +449,7 @@ def _made(data: str):  # mupdf.FzPath
     from pymupdf import mupdf
 
     path = mupdf.FzPath()
-    into = path.m_internal  # the functions of C, ll_fz_..., take a third of the time of the classes' methods
+    into = path.m_internal  # for the functions of C, ll_fz_..., without a class around each call
     if CORNERS.fullmatch(data):  # the commonest by far: nothing but corners in absolute places
         x, y, *rest = map(float, NUMBER.findall(data))
         mupdf.ll_fz_moveto(into, x, y)
@@ -575,66 +575,45 @@ def _draw(
     """Sends a drawing's marks to a device. `black`: every colour is, so that only coverage counts."""
     from pymupdf import mupdf
 
-    usual = mupdf.FzColorParams()
-    to, colours, params = device.m_internal, space.m_internal, usual.internal()
-    lines: dict[tuple, list[tuple]] = {}  # straight lines that one call may stroke, by all that they have in common
-
-    def stroke(path: Any, style: Style, whole: Matrix) -> None:
-        how = _stroke(style.width, style.cap, style.join).m_internal
-        ink, ctm = _ink((0.0,) if black else style.stroke), mupdf.ll_fz_make_matrix(*whole)
-        mupdf.ll_fz_stroke_path(to, path.m_internal, how, ctm, colours, ink, style.stroke_opacity, params)
-
-    def stroke_lines() -> None:
-        for (style, whole), found in lines.items():
-            path = mupdf.FzPath()
-            for x, y, to_x, to_y in found:
-                mupdf.ll_fz_moveto(path.m_internal, float(x), float(y))
-                mupdf.ll_fz_lineto(path.m_internal, float(to_x), float(to_y))
-            stroke(path, style, whole)
-        lines.clear()
-
+    params = mupdf.FzColorParams()
     for mark in drawing.marks:
         style = mark.style
         whole = multiply(matrix, mark.matrix)
-        thin = style.width * math.sqrt(abs(whole[0] * whole[3] - whole[1] * whole[2])) < 0.1  # px: of glyphs by Verovio
-        stroked = style.stroke and style.stroke_opacity and not thin
-        line = LINE.fullmatch(mark.path) if len(mark.path) < 100 else None
-        if line and not mark.clips and style.join != "erase" and not any(style.dash) and style.stroke_opacity == 1:
-            if stroked:
-                if not black and (style, whole) not in lines:
-                    stroke_lines()  # what is above stays above
-                lines.setdefault((style, whole), []).append(line.groups())
-            continue  # a line has no inside
-        if not black:
-            stroke_lines()
-        ctm = mupdf.ll_fz_make_matrix(*whole)
+        ctm = mupdf.FzMatrix(*whole)
+        thin = style.width * math.sqrt(abs(whole[0] * whole[3] - whole[1] * whole[2])) < 0.05  # px: Verovio's glyphs
         for outline, place in mark.clips:
             where = mupdf.FzMatrix(*multiply(matrix, place))
             mupdf.fz_clip_path(device, _path(outline), 0, where, mupdf.FzRect(mupdf.FzRect.Fixed_INFINITE))
         fill = (0.0,) if black and style.fill else style.fill
         if mark.runs:
-            run = _text(mark, fonts)
-            text = run.m_internal
+            text = _text(mark, fonts)
             if style.stroke and style.width and not black:
-                how = _stroke(style.width, style.cap, style.join).m_internal
-                ink = _ink(style.stroke)
-                mupdf.ll_fz_stroke_text(to, text, how, ctm, colours, ink, style.stroke_opacity, params)
+                lines = _stroke(style.width, style.cap, style.join)
+                mupdf.fz_stroke_text(device, text, lines, ctm, space, _ink(style.stroke), style.stroke_opacity, params)
             if fill:
-                mupdf.ll_fz_fill_text(to, text, ctm, colours, fill, style.fill_opacity, params)
+                mupdf.fz_fill_text(device, text, ctm, space, list(fill), style.fill_opacity, params)
         else:
             path = _path(mark.path)
             if style.join == "erase" and not black:
-                mupdf.ll_fz_fill_path(to, path.m_internal, 0, ctm, colours, _ink(paper), 1.0, params)
-            if fill and style.fill_opacity and not line:
+                mupdf.fz_fill_path(device, path, 0, ctm, space, _ink(paper), 1.0, params)
+            if fill and style.fill_opacity and not LINE.fullmatch(mark.path):  # a line has no inside
                 even_odd = int(style.even_odd)
-                mupdf.ll_fz_fill_path(
-                    to, path.m_internal, even_odd, ctm, colours, _ink(fill), style.fill_opacity, params
+                mupdf.fz_fill_path(device, path, even_odd, ctm, space, _ink(fill), style.fill_opacity, params)
+            if style.stroke and style.stroke_opacity and not thin:
+                colour = _ink((0.0,) if black else style.stroke)
+                path = _dashed(mark.path, style.dash) if any(style.dash) else path
+                mupdf.fz_stroke_path(
+                    device,
+                    path,
+                    _stroke(style.width, style.cap, style.join),
+                    ctm,
+                    space,
+                    colour,
+                    style.stroke_opacity,
+                    params,
                 )
-            if stroked:
-                stroke(_dashed(mark.path, style.dash) if any(style.dash) else path, style, whole)
         for _ in mark.clips:
             mupdf.fz_pop_clip(device)
-    stroke_lines()
 
 
 @functools.lru_cache(maxsize=256)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from got_jax.errors import GotError
-from pipelines import corpora, fonts, layouts, typeset
+from pipelines import corpora, corpora_sources, fonts, layouts, typeset
 from pipelines.documents import Documents, scramble
 
 ROOT = Path(__file__).parents[2]
@@ -150,6 +150,13 @@ def test_held_out_texts_and_fonts_never_enter_training():
     for split, engine in engines.items():
         used = {engine.example(0, i).meta["font"].split("/")[0] for i in range(40)}
         assert used <= families(split)
+
+
+def test_technical_texts_share_no_run_of_60_characters_with_held_out_ones():
+    held = {run for text in corpora.split("held_out") for p in text for run in corpora_sources.runs(p)}
+    for name in ("python-docs", "debian-policy", "git-docs"):
+        assert all(held.isdisjoint(corpora_sources.runs(p)) for p in corpora.embedded(name))
+    assert not held.isdisjoint(corpora_sources.runs("x" + corpora.embedded("maint-guide")[0]))
 
 
 def test_embedded_corpora_are_large_whole_and_clean():

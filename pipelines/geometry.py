@@ -138,7 +138,7 @@ def without_labels(text: str) -> str:
 def proof(example: Example) -> str:
     """What is wrong with an example: its answer must compile to its picture; a rasteriser without TeX must agree."""
     meta = example.meta
-    whole, bare = latex.typeset([example.text, without_labels(example.text)], latex.TIKZ)
+    whole, bare = latex.typeset([example.text, without_labels(example.text)], latex.PLAIN_TIKZ)
     if isinstance(whole, str) or isinstance(bare, str):
         return f"the answer does not compile ({whole if isinstance(whole, str) else bare})"
     if seals.broken(whole, _ink(whole.paint(meta["scale"])), meta):

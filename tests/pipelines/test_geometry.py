@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pymupdf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,6 +50,27 @@ def test_a_rasteriser_without_tex_agrees_with_latex_and_sees_differences():
     assert tikz.agreement(drawn, tikz.cover(text, 10.0)) > 0.93
     other = text.replace("(4,2)", "(5,0)").replace("rectangle (2,1)", "rectangle (1,1)")
     assert tikz.agreement(drawn, tikz.cover(other, 10.0)) < 0.8
+
+
+ODD = (
+    r"\draw[line width=-1pt+2pt] (-.5,-1.) -- (-{1},1e-1) -- ({-1},{-(2)}) -- (2*-0.5,{--1});",
+    r"\node[font=\tiny,inner sep=-1pt,draw] at (-0.5,0.5) {a}; \node[font=\Huge,draw] at (1,1) {\tiny b};",
+    r"\draw[xshift=1.5em,yshift=-2ex,scale=-1] (0,0) -- (+1,0x1) -- (1pt,-2mm) -- (-0,-0);",
+    r"\foreach \x in {-1,-0.5,...,1} \draw (\x,-\x) circle (.3333em) node[below,draw] {$\x$};",
+    r"\draw[domain=-1:1,samples=5] plot (\x, {-\x+max(-1,-\x)*-0.5}) (10:1) -- (-10:-1);",
+    r"\draw[rotate=-30] (0,0) arc[start angle=-45,end angle=90,x radius=1cm,y radius=5mm] -- ++(-1,.5);",
+)
+
+
+def test_numbers_that_are_remembered_change_nothing():
+    need("latex")
+    rng = np.random.default_rng(4)
+    scenes = [geometry_scenes.draw(rng)[0] for _ in range(40)]
+    scenes += [rf"\begin{{tikzpicture}}{odd}\end{{tikzpicture}}" for odd in ODD]
+    quick, plain = (latex.typeset([*scenes, *scenes[::-1]], kind) for kind in (latex.TIKZ, latex.PLAIN_TIKZ))
+    pages = [[pymupdf.open("pdf", page.pdf)[page.number] for page in made] for made in (quick, plain)]
+    for text, ours, theirs in zip([*scenes, *scenes[::-1]], *pages, strict=True):
+        assert (ours.mediabox, ours.read_contents()) == (theirs.mediabox, theirs.read_contents()), text
 
 
 @given(st.floats(-3, 3), st.floats(0.1, 2))

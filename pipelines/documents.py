@@ -255,8 +255,12 @@ def _drawn(rng: np.random.Generator, shares: dict[str, float], among: set[str]) 
 
 
 def scramble(words: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """Words that no language model could foresee: shuffled, capitalised, marked, or signs at random."""
-    how = rng.choice(["shuffled", "capitals", "titles", "codes", "marked"], p=[0.25, 0.15, 0.1, 0.2, 0.3])
+    """Words that no language model could foresee: shuffled, capitalised, marked, echoed, or signs at random."""
+    how = rng.choice(
+        ["shuffled", "capitals", "titles", "codes", "marked", "echoes"], p=[0.15, 0.1, 0.1, 0.15, 0.25, 0.25]
+    )
+    if how == "echoes":
+        return _echoes(words, rng)
     if how == "shuffled":
         return [str(word) for word in rng.permutation(np.array(words, dtype=object))]
     if how == "capitals":
@@ -266,6 +270,18 @@ def scramble(words: Sequence[str], rng: np.random.Generator) -> list[str]:
     if how == "codes":
         return [_code(rng) if rng.random() < 0.7 else word for word in words]
     return [_marked(word, rng) if rng.random() < 0.5 else word for word in words]
+
+
+def _echoes(words: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """A few words, and phrases of them, again and again: what was just read does not tell where it stands."""
+    few = [words[i] for i in rng.integers(0, len(words), int(rng.integers(2, 8)))]
+    echoed: list[str] = []
+    while len(echoed) < len(words):
+        first = int(rng.integers(len(few)))
+        echoed += few[first : first + int(rng.integers(1, len(few) + 1))]
+        if rng.random() < 0.3:
+            echoed.append(str(words[int(rng.integers(len(words)))]))
+    return echoed[: len(words)]
 
 
 MARKS = (

@@ -351,7 +351,11 @@ class Composer:
                     head, *rest = rows[last][column].split(" ")
                     rows[last][column] = " ".join([re.sub(r"([LJkK]*)$", r")\1", head, count=1), *rest])
                     at = end + 1
-                elif self.rng.random() < 0.04 and rows[places[at]][column].count(" ") == 0:
+                elif (
+                    self.rng.random() < 0.04
+                    and rows[places[at]][column].count(" ") == 0
+                    and all(row[column][0] in ".=" for row in rows[places[at] + 1 : places[at + 1]])  # no rest between
+                ):
                     one, two = rows[places[at]][column], rows[places[at + 1]][column]
                     pitch = re.search(r"[a-gA-G]+[#\-n]*", one)
                     length = re.match(r"\d+\.*", two)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
+import zlib
 from collections import Counter
 from fractions import Fraction
 
@@ -52,6 +54,10 @@ def test_answers_are_proved():
     note = next(m[0] for m in re.finditer(r"(?m)^\d+\.*[A-G]+", example.text))
     wrong = dataclasses.replace(example, text=example.text.replace(note, note[:-1] + note[-1] * 2, 1))
     assert music.proof(wrong) == "the answer's picture is another"
+    over_a_rest = "**kern\n*clefG2\n*k[]\n*M3/4\n=1\n[4c\n4r\n4c]\n==\n*-"
+    ink = zlib.crc32(music.draw(over_a_rest, example.meta["style"]).tobytes())
+    wrong = dataclasses.replace(example, text=over_a_rest, meta=example.meta | {"ink": ink})
+    assert music.proof(wrong) == "Verovio finds a tie that leads to no note"
 
 
 @given(st.integers(0, 10**6))
@@ -63,6 +69,12 @@ def test_made_up_measures_are_full_and_beams_close(seed):
     assert {len(row) for row in rows} == {2}
     for column in range(2):
         total, opened = Fraction(0), 0
+        sounding = [row[column] for row in rows[4:] if row[column][0] not in ".="]
+        for one, two in itertools.pairwise(sounding):
+            if "[" in one:  # a tie leads to the next note, which is the same
+                pitches = [re.findall(r"[a-gA-G]+[#n-]*", cell) for cell in (one, two)]
+                assert "]" in two
+                assert pitches[0] == pitches[1]
         for row in rows[4:]:
             cell = row[column]
             if cell.startswith("="):

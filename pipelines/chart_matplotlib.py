@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -74,6 +75,23 @@ def _entry(face: Face):  # font_manager.FontEntry
 
 def draw(chart: dict[str, Any], style: dict[str, Any], typefaces: Sequence[Typeface]) -> UInt8[np.ndarray, "H W 3"]:
     """The chart's picture."""
+    with _uncollected():
+        return _drawn(chart, style, typefaces)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python's collector waits: a figure is a web of cycles that it would walk again and again while it grows."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _drawn(chart: dict[str, Any], style: dict[str, Any], typefaces: Sequence[Typeface]) -> UInt8[np.ndarray, "H W 3"]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with _settings(style, typefaces):
@@ -167,7 +185,10 @@ def _figure(chart: dict[str, Any], style: dict[str, Any]) -> tuple[Any, Any]:
     edge = {"edgecolor": "black", "linewidth": 0.6} if style["edge"] else {}
     DRAW[kind](axes, names, lists, series, colour, style, edge)
     if chart["title"] != NONE:
-        axes.set_title(chart["title"], loc=style["title_place"], wrap=True)
+        box, wide = axes.get_position(), 72 * style["size_in"][0]
+        room = 1 - box.x0 if style["title_place"] == "left" else min(box.x0 + box.x1, 2 - box.x0 - box.x1)
+        most = sum(1.0 if ch > "\u2e80" else 0.8 for ch in chart["title"]) * 1.2 * style["font_pt"]
+        axes.set_title(chart["title"], loc=style["title_place"], wrap=most > room * wide)  # it measures word by word
     if kind not in ("pie", "donut", "radar"):
         flip = kind == "horizontal"
         if chart["x_title"] != NONE:

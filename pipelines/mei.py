@@ -24,6 +24,10 @@ HEAD = (
 )
 
 
+Pitch = tuple[str, int, str]  # letter, octave, accidental
+Begun = tuple[str, list[str]]  # of a tie or slur: the note that it leaves, and where its measure's are kept
+
+
 class Note(NamedTuple):
     """One note of a token: what opens and closes at it, its pitch by letter, octave and accidental."""
 
@@ -70,6 +74,8 @@ def token(cell: str) -> Token | None:
         if not found:
             return None
         opens, number, own_dots, letters, accidental, closes, beam = found.groups()
+        if beam and notes:
+            return None  # a chord's beams stand at its first note
         beams += beam.count("L") - beam.count("J")
         if length >= 0 and (int(number), own_dots) != (length, dots):
             return None
@@ -90,6 +96,8 @@ def from_kern(text: str, tempo: str = "") -> str:
     rows = [line.split("\t") for line in text.split("\n")]
     columns = len(rows[0])
     if len(rows) < 7 or any(cell != "**kern" for cell in rows[0]):
+        return ""
+    if any(len(row) != columns or not all(row) for row in rows):
         return ""
     heads = [_head(*(row[column] for row in rows[1:4])) for column in range(columns)]
     if not all(heads) or not all(cell[0] == "=" for cell in rows[4]):
@@ -134,10 +142,12 @@ def _head(clef: str, key: str, meter: str) -> str:
             (r"\*M(\d+)/(\d+)", meter),
         )
     )
-    if not (clefs and keys and meters):
+    if not (clefs and keys and meters) or not int(meters[2]):
         return ""
-    count = len(keys[1]) // 2
-    signature = f"{count}{'s' if '#' in keys[1] else 'f'}" if count else "0"
+    count, sign = len(keys[1]) // 2, "#" if "#" in keys[1] else "-"
+    if keys[1] != "".join(letter + sign for letter in ("fcgdaeb" if sign == "#" else "beadgcf")[:count]):
+        return ""
+    signature = f"{count}{SIGNS[sign]}" if count else "0"
     below = ' dis="8" dis.place="below"' if clefs[2] else ""
     return (
         f'<clef shape="{clefs[1]}" line="{clefs[3]}"{below}/><keySig sig="{signature}"/>'
@@ -152,8 +162,8 @@ class _Staff:
         self.number = number
         self.meter = Fraction(meter[2:])
         self.key = dict(re.findall(r"([a-g])([#-])", key))
-        self.ties: dict[tuple[str, int, str], tuple[str, list[str]]] = {}
-        self.slurs: list[tuple[str, list[str]]] = []
+        self.ties: dict[Pitch, Begun] = {}
+        self.slurs: list[Begun] = []
 
     def begin(self, events: list[str]) -> None:
         """A new measure. `events` takes the ties and slurs that begin in it, in the order in which they end."""
@@ -210,7 +220,7 @@ class _Staff:
         self.signs[place] = note.accidental
         return f' accid="{SIGNS[note.accidental]}"'
 
-    def _tie(self, note: Note, own: str, held: dict[tuple[str, int, str], tuple[str, list[str]]]) -> bool:
+    def _tie(self, note: Note, own: str, held: dict[Pitch, Begun]) -> bool:
         """Ends and begins a note's ties; False where one ends that has not begun."""
         pitch = note.letter, note.octave, note.accidental
         if "]" in note.closes or "_" in note.closes:
@@ -219,6 +229,8 @@ class _Staff:
             start, events = held.pop(pitch)
             events.append(f'<tie startid="#{start}" endid="#{own}"/>')
         if "[" in note.opens or "_" in note.closes:
+            if pitch in self.ties:
+                return False
             self.ties[pitch] = own, self.events
         return True
 

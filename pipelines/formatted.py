@@ -257,7 +257,7 @@ class _Author:
                     parts[-1], mark = word[:-1], word[-1]
                 parts.append(rf"\( {self.grammar.inline()} \){mark}")
         made = (" " if self.spaced else "").join(parts).strip()
-        made = re.sub(r"^(#+|-|\d+\.|\||\[) ?", "", made).strip() or self.words.head()
+        made = re.sub(r"^((#+|-|\d+\.|\||\[) ?)+", "", made).strip() or self.words.head()
         if mmd.CAPTION.match(made) or made.startswith(("*", "\\", "<")):
             made = ("The " if self.spaced else "此") + made
         if notes is not None and self.rng.random() < 0.06 and not made.endswith(")"):

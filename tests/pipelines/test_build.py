@@ -80,6 +80,19 @@ def test_a_build_is_whole_and_its_faults_are_named(built, tmp_path):
     assert inspection.check(copy) == [], "the same build again mends what is damaged"
 
 
+def test_an_answer_that_cannot_be_read_is_one_examples_fault(built, monkeypatch):
+    texts = [Shards(str(built)).example(0, number).text for number in range(20)]
+
+    def proof(example):
+        if example.text == texts[3]:
+            raise GotError("the list has no numbers.")
+        return "it is the last" if example.text == texts[19] else ""
+
+    slices = dataclasses.replace(engines.entries()["slices"], proof=proof)
+    monkeypatch.setattr(inspection, "entries", lambda: {"slices": slices})
+    assert inspection.check(built) == ["example 3: the list has no numbers.", "example 19: it is the last."]
+
+
 def test_a_build_with_other_fonts_is_named(built, monkeypatch):
     others = build.sources() | {"fonts": "other"}
     monkeypatch.setattr(inspection, "sources", lambda engine=None: others)

@@ -53,6 +53,15 @@ def test_markdown_reads_back():
         mmd.read("1. a\n3. b")
 
 
+@pytest.mark.parametrize("start", ["7.4. ", "- 2. ", "# [", "12. 1. | ", ""])
+def test_a_paragraph_never_begins_like_a_list_or_heading(start, monkeypatch):
+    words = [*start.split(), *"Conflicting binary packages".split()]
+    monkeypatch.setattr(formatted._Author, "sentence_words", lambda self, low, high: words)
+    style = {"columns": 1, "margin_cm": 2.0, "size_pt": 10, "leading": 1.2}
+    author = formatted._Author(np.random.default_rng(0), "train", "en", style, "latex")
+    assert author.text(3, 9) == "Conflicting binary packages"
+
+
 @pytest.mark.parametrize("form", ["latex", "html"])
 def test_pages_are_proved(form):
     need("latex")

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from pipelines.backends import svg
 from pipelines.backends.node import node
+from pipelines.colours import ink_on
 from pipelines.fonts import Typeface
 
 NONE = "None"
@@ -157,6 +158,13 @@ def option(chart: dict[str, Any], style: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
+def _ramp(ramp: Sequence[str], share: float) -> list[float]:
+    """The colour at a share of a ramp, as ECharts mixes it."""
+    colours = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in ramp])
+    places = np.linspace(0, 1, len(ramp))
+    return [float(np.interp(share, places, channel)) for channel in colours.T]
+
+
 def _series(
     kind: str, names: list[str], series: dict[str, Any], style: dict[str, Any], ink: str
 ) -> list[dict[str, Any]]:
@@ -182,14 +190,17 @@ def _series(
     if kind == "box":
         return [{"type": "boxplot", "data": [list(part.values()) for part in series.values()]}]
     if kind == "heat map":
-        data = [[x, y, part[n]] for y, part in enumerate(series.values()) for x, n in enumerate(names)]
-        return [
+        numbers = [v for part in series.values() for v in part.values()]
+        low, high = min(numbers), max(numbers)
+        data = [
             {
-                "type": "heatmap",
-                "data": data,
-                "label": {"show": True, "color": "#222222", "fontSize": style["size"] - 2},
+                "value": [x, y, part[n]],
+                "label": {"color": ink_on(_ramp(RAMPS[style["ramp"]], (part[n] - low) / ((high - low) or 1)))},
             }
+            for y, part in enumerate(series.values())
+            for x, n in enumerate(names)
         ]
+        return [{"type": "heatmap", "data": data, "label": {"show": True, "fontSize": style["size"] - 2}}]
     if kind == "scatter":
         part = next(iter(series.values()))
         data = [[float(n), v] for n, v in part.items()]
@@ -216,6 +227,8 @@ def _series(
             side = "inside" if inside else "right" if kind == "horizontal" else "top"
             one |= {"type": "bar", "label": {**label, "position": side}}
             if inside:
+                palette = PALETTES[style["palette"]]
+                one["label"]["color"] = ink_on(palette[i % len(palette)])
                 one["stack"] = "all"
             elif style["round"]:
                 one["itemStyle"] = {"borderRadius": style["round"]}

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from pipelines.colours import ink_on
 from pipelines.fonts import Face, Typeface, typeface
 
 NONE = "None"
@@ -263,12 +264,14 @@ def _bars(axes, names, lists, series, colour, style, edge) -> None:
         else:
             bars = axes.bar(at, values, width=wide, bottom=base if stacked else None, **options)
         if style["values"]:
-            axes.bar_label(
+            told = axes.bar_label(
                 bars,
                 [f"{v:g}" for v in values],
                 label_type="center" if stacked else "edge",
                 fontsize=style["font_pt"] * 0.75,
             )
+            for text, bar in zip(told, bars, strict=True) if stacked and not style["hatch"] else ():
+                text.set_color(ink_on(bar.get_facecolor()))
         base = base + values
     _categories(axes, names, not horizontal)
     if style["values"] and not stacked:
@@ -292,7 +295,7 @@ def _lines(axes, names, lists, series, colour, style, edge) -> None:
 def _pie(axes, names, lists, series, colour, style, edge) -> None:
     values = next(iter(lists.values()))
     ring = {"width": 0.45} if style["kind"] == "donut" else {}
-    axes.pie(
+    wedges, _, told = axes.pie(
         values,
         labels=names,
         colors=colour[: len(names)],
@@ -302,6 +305,8 @@ def _pie(axes, names, lists, series, colour, style, edge) -> None:
         textprops={"fontsize": style["font_pt"] * 0.9},
         wedgeprops={"edgecolor": "white", **ring},
     )
+    for text, wedge in zip(told, wedges, strict=True):
+        text.set_color(ink_on(wedge.get_facecolor()))
 
 
 def _scatter(axes, names, lists, series, colour, style, edge) -> None:
@@ -340,12 +345,9 @@ def _heat(axes, names, lists, series, colour, style, edge) -> None:
     picture = axes.imshow(table, cmap=style["map"], aspect="auto")
     axes.set_yticks(range(len(lists)), list(lists))
     _categories(axes, names)
-    middle = (table.max() + table.min()) / 2
     for (y, x), value in np.ndenumerate(table):
-        red, green, blue, _ = picture.cmap(picture.norm(value))
-        ink = "white" if 0.3 * red + 0.6 * green + 0.1 * blue < 0.5 else "black"
+        ink = ink_on(picture.cmap(picture.norm(value)))
         axes.text(x, y, f"{value:g}", ha="center", va="center", color=ink, fontsize=style["font_pt"] * 0.8)
-    del middle
 
 
 def _histogram(axes, names, lists, series, colour, style, edge) -> None:

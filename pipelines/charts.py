@@ -26,7 +26,7 @@ from pipelines.documents import draw_font
 from pipelines.paper import compressed, scanned, to_png
 from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, weighted
 from pipelines.tries import Unusable, first_usable
-from pipelines.vocabulary import Vocabulary
+from pipelines.vocabulary import Vocabulary, shortened
 
 KINDS = {
     "bar": 0.14, "grouped": 0.1, "stacked": 0.08, "horizontal": 0.1, "line": 0.1, "lines": 0.1, "area": 0.05,
@@ -163,13 +163,13 @@ class _Words:
             start = int(self.rng.integers(0, max(1, len(words) - count)))
             text = (" " if self.spaced else "").join(words[start : start + count]).strip(" ,.;:，。；：、\"'()|")
             if text and not set(text) & set("\\{}|<>_$\n"):
-                return text[:40].strip()
+                return shortened(text, 40)
         raise Unusable("the prose gives no phrase.")
 
     def names(self, count: int) -> list[str]:
         if self.real:
             return self.vocabulary.names(self.vocabulary.kind(), count)
-        found = dict.fromkeys(self.phrase(1, 2)[:14].strip() for _ in range(count * 2))
+        found = dict.fromkeys(shortened(self.phrase(1, 2), 14) for _ in range(count * 2))
         return list(found)[:count]
 
     def head(self) -> str:

@@ -274,7 +274,7 @@ def scramble(words: Sequence[str], rng: np.random.Generator) -> list[str]:
 
 def _echoes(words: Sequence[str], rng: np.random.Generator) -> list[str]:
     """A few words, and phrases of them, again and again: what was just read does not tell where it stands."""
-    few = [words[i] for i in rng.integers(0, len(words), int(rng.integers(2, 8)))]
+    few = [str(words[int(i)]) for i in rng.integers(0, len(words), int(rng.integers(2, 8)))]
     echoed: list[str] = []
     while len(echoed) < len(words):
         first = int(rng.integers(len(few)))

@@ -28,7 +28,7 @@ from pipelines.paper import moved, photograph, plain, to_png
 from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, weighted
 from pipelines.tables import Writer
 from pipelines.tries import Unusable, generator
-from pipelines.vocabulary import Vocabulary
+from pipelines.vocabulary import Vocabulary, shortened
 
 PAGE = Kind(
     "page",
@@ -269,7 +269,7 @@ class _Author:
     def phrase(self, low: int, high: int) -> str:
         text = (" " if self.spaced else "").join(self.sentence_words(low, high))
         text = text.strip(" ,.;:，。；：、!?\"'()-")
-        return (text[:1].upper() + text[1:])[:80].strip() or self.words.head()
+        return shortened(text[:1].upper() + text[1:], 80) or self.words.head()
 
     def front(self) -> list[Block]:
         """Title, authors, abstract."""

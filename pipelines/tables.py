@@ -29,7 +29,7 @@ from pipelines.paper import photograph, plain, to_png
 from pipelines.prose import HALF, UNSPACED, Languages, Prose, check_languages, weighted
 from pipelines.sheet import date
 from pipelines.tries import Unusable, generator
-from pipelines.vocabulary import Vocabulary
+from pipelines.vocabulary import Vocabulary, shortened
 
 KINDS = ("text", "name", "count", "decimal", "percent", "money", "date", "error", "formula", "mark", "code", "long")
 KIND_SHARES = (0.14, 0.1, 0.14, 0.2, 0.09, 0.06, 0.05, 0.05, 0.06, 0.03, 0.04, 0.04)
@@ -172,7 +172,7 @@ class Writer:
             text = (" " if self.spaced else "").join(words[start : start + count]).strip(" ,.;:，。；：、()（）\"'|\\")
             text = text.lstrip("[*")  # after \\ these would be LaTeX's own
             if text and not set(text) & set("\\|<>~^"):
-                return text[:60].strip()
+                return shortened(text, 60)
         raise Unusable("the prose gives no phrase.")
 
     def head(self) -> str:

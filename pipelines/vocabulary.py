@@ -68,6 +68,14 @@ SOURCES = {
 }
 
 
+def shortened(text: str, most: int) -> str:
+    """A phrase of at most so many characters, cut between words where it has some."""
+    if len(text) <= most:
+        return text
+    kept, _, rest = text[: most + 1].rpartition(" ")
+    return (kept if kept and rest else text[:most]).rstrip(" ,.;:，。；：、([（\"'")
+
+
 class Vocabulary:
     """Draws what stands in tables and charts of one language ("zh", or English)."""
 

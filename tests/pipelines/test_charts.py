@@ -7,11 +7,15 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from renderers import need
 
 from got_jax.errors import GotError
-from pipelines import charts, grids
+from pipelines import chart_echarts, charts, grids
 from pipelines.charts import KINDS, Charts
+from pipelines.colours import ink_on
+from pipelines.vocabulary import shortened
 
 
 @pytest.mark.parametrize("renderer", ["matplotlib", "echarts"])
@@ -56,6 +60,35 @@ def test_titles_values_and_languages_vary():
     assert any(chart["source"] == "None" for chart in charted)
     assert any(chart["source"] != "None" for chart in charted)
     assert np.ptp([len(example.text) for example in made]) > 100
+
+
+@pytest.mark.parametrize("colour", ["#440154", "#2f4554", (0.05, 0.1, 0.5), (0.2, 0.2, 0.2, 1.0)])
+def test_ink_on_dark_colours_is_white(colour):
+    assert ink_on(colour) == "white"
+
+
+@pytest.mark.parametrize("colour", ["#ffd10a", "#b6d634", (1, 1, 1), (0.6, 0.9, 0.9, 1.0)])
+def test_ink_on_light_colours_is_dark(colour):
+    assert ink_on(colour) == "#111111"
+
+
+def test_values_inside_bars_and_cells_are_readable():
+    styles = np.random.default_rng(1)
+    series = {"a": {"x": 1.0, "y": 9.0}, "b": {"x": 4.0, "y": 2.0}}
+    stacked = chart_echarts.style(styles, "stacked") | {"kind": "stacked", "palette": 2}
+    made = chart_echarts._series("stacked", ["x", "y"], series, stacked, "#eeeeee")
+    assert [one["label"]["color"] for one in made] == ["white", "white"]
+    cells = chart_echarts._series("heat map", ["x", "y"], series, stacked | {"ramp": 2}, "#333333")[0]["data"]
+    assert [cell["label"]["color"] for cell in cells] == ["#111111", "white", "#111111", "#111111"]
+
+
+@given(st.lists(st.text("abé", min_size=1, max_size=8), min_size=1, max_size=6), st.integers(8, 30))
+def test_phrases_are_cut_between_words(words, most):
+    text = " ".join(words)
+    short = shortened(text, most)
+    assert 0 < len(short) <= most
+    assert short.split() == words[: len(short.split())]
+    assert len(text) > most or short == text
 
 
 def test_bad_settings_are_refused():

@@ -170,7 +170,7 @@ class Writer:
             count = int(self.rng.integers(low, high + 1)) * (1 if self.spaced else 2)
             start = int(self.rng.integers(0, max(1, len(words) - count)))
             text = (" " if self.spaced else "").join(words[start : start + count]).strip(" ,.;:，。；：、()（）\"'|\\")
-            text = text.lstrip("[*")  # after \\ these would be LaTeX's own
+            text = text.lstrip("[*").lstrip()  # after \\ these would be LaTeX's own
             if text and not set(text) & set("\\|<>~^"):
                 return shortened(text, 60)
         raise Unusable("the prose gives no phrase.")

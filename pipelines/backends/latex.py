@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -366,12 +367,14 @@ def one(body: str, kind: Kind = FIGURE) -> Page:
 
 @functools.lru_cache(maxsize=65536)
 def clean(text: str) -> str:
-    """What pdfLaTeX's fonts show of a text: ASCII and the simplified Chinese of GB 2312."""
+    """What pdfLaTeX's fonts show of a text: ASCII, letters without their accents, the simplified Chinese of GB 2312."""
     text = "".join(FALLBACKS.get(ch, ch) for ch in text)
+    text = "".join(unicodedata.normalize("NFKD", ch) if ch.isalpha() and not ch.isascii() else ch for ch in text)
     return "".join(ch for ch in text if ch.isascii() or _chinese(ch))
 
 
 FALLBACKS = {"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "--", "…": "...", "\u00a0": " "}
+FALLBACKS |= {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "ı": "i"}
 
 
 def _chinese(character: str) -> bool:

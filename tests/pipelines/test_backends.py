@@ -146,4 +146,4 @@ def test_pages_of_a_body_are_counted_and_its_marks_found():
 
 
 def test_text_is_cut_to_what_latex_fonts_show():
-    assert latex.clean("“a”—ü 中文龘 é…") == '"a"-- 中文 ...'
+    assert latex.clean("“a”—ü 中文龘 é… Straße ½Ω") == '"a"--u 中文 e... Strasse '

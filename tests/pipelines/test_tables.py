@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
+import numpy as np
 import pytest
 from renderers import need
 
 from got_jax.errors import GotError
-from pipelines import blocks, tables
+from pipelines import blocks, documents, tables
 from pipelines.tables import Tables
 
 
@@ -66,3 +68,14 @@ def test_bad_settings_are_refused():
     ):
         with pytest.raises(GotError, match=says):
             Tables(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "words", [["[", "The", "backslash"], ["(*", "The", "backslash", "("], ["The", "backslash", ":"]]
+)
+def test_a_phrase_begins_and_ends_with_a_word(words):
+    rng = np.random.default_rng(0)
+    font = documents.draw_font(rng, "train", "en", ("serif",), "normal")
+    writer = tables.Writer(rng, "train", font, "en", "latex")
+    writer.prose = itertools.repeat(words)
+    assert writer.phrase(9, 9) == "The backslash"

@@ -62,6 +62,8 @@ def run(model: str, count: int, batch_size: int, out: Path | None, config: Path 
     for low, high in ((1, 16), (17, 32), (33, 48)):
         wide = lambda row: max(map(len, row["truth"].split("\n")))
         groups[f"{low}-{high} wide"] = [row for row in rows if low <= wide(row) <= high]
+    for style in ("normal", "italic", "bold"):
+        groups[style] = [row for row in rows if row["font"].endswith(f"/{style}")]
     table = [f"{'slices':12} {'number':>7} {'characters':>11} {'CER':>8} {'exact':>7}"]
     for name, group in groups.items():
         if group:

@@ -15,7 +15,7 @@ from fractions import Fraction
 from html import escape
 from typing import NamedTuple
 
-PART = re.compile(r"([(\[]*)(\d+)(\.*)(?:([a-g]+|[A-G]+)(#{0,2}|-{0,2}|n)|r)([)\]_]*)([LJkK]*)")
+PART = re.compile(r"([(\[]*)(\d{1,4})(\.*)(?:([a-g]+|[A-G]+)(#{0,2}|-{0,2}|n)|r)([)\]_]*)([LJkK]*)")
 SIGNS = {"#": "s", "-": "f", "##": "x", "--": "ff", "n": "n", "": "n"}
 TAIL = "</section></score></mdiv></body></music></mei>"
 HEAD = (
@@ -139,7 +139,7 @@ def _head(clef: str, key: str, meter: str) -> str:
         for pattern, text in (
             (r"\*clef([GFC])(v?)(\d)", clef),
             (r"\*k\[((?:[a-g][#-])*)\]", key),
-            (r"\*M(\d+)/(\d+)", meter),
+            (r"\*M(\d{1,3})/(\d{1,3})", meter),
         )
     )
     if not (clefs and keys and meters) or not int(meters[2]):

@@ -75,6 +75,8 @@ def test_made_up_and_real_systems_are_drawn_the_same():
         system("4cx,4d,4e"),
         system("2.r", "2.r"),
         system("4c,,4e"),
+        system("4" * 5000 + "c"),
+        system("4c", head="*clefG2\n*k[]\n*M3/" + "4" * 5000),
         system("4c,4d\t4d,4e"),
         system("8c 8eL,8dJ,2e"),
         system("[4c [4c,4c],4r"),

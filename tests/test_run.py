@@ -302,9 +302,12 @@ def test_a_step_with_adapters_is_one_with_the_merged_weights(tmp_path, tiny, tin
         lambda t: t["connector"]["linear"]["kernel"],
     ):
         dw, a, b = layer(whole_grads), layer(adapters)["a"], layer(adapters)["b"]
-        scale = float(np.abs(dw).max())
-        np.testing.assert_allclose(layer(grads)["a"], 2.0 * dw @ b.swapaxes(-1, -2), atol=near * scale)
-        np.testing.assert_allclose(layer(grads)["b"], 2.0 * a.swapaxes(-1, -2) @ dw, atol=near * scale)
+        by_rule = {"a": 2.0 * dw @ b.swapaxes(-1, -2), "b": 2.0 * a.swapaxes(-1, -2) @ dw}
+        for (
+            name,
+            rule,
+        ) in by_rule.items():  # as a whole; in bfloat16, W + A B is rounded and W and A B are by themselves
+            assert np.linalg.norm(layer(grads)[name] - rule) < 3 * near * np.linalg.norm(rule)
 
 
 def test_adapters_are_split_as_their_kernels_are(tiny):

@@ -25,7 +25,7 @@ def lines(names: list[str], seconds: float, settings: dict[str, str], warm: int)
     """A table: examples per second of processor time (not of a busy machine's wall clock), megabytes per second.
 
     Renderers that an engine starts count too. The slowest example is by the wall clock: to ask for the processor time
-    of all processes takes a millisecond, so it is asked for twice only.
+    of all processes takes long beside a small example, so it is asked for twice only.
 
     Args:
         seconds: how long each engine is at work, by the wall clock.

@@ -1,4 +1,4 @@
-"""**kern as MEI: Verovio reads the second in a third of the time, and draws the same.
+"""**kern as MEI: Verovio reads the second faster, and draws the same.
 
 Verovio's own reading of **kern asks regular expressions at every token. Here are the systems that `kern` makes and
 cuts: one layer a staff, whole measures; notes, chords, rests, beams, triplets, ties, slurs, a tempo. What holds
@@ -181,16 +181,16 @@ class _Staff:
         how = f'dur="{read.shown}"'
         if read.dots:
             how += f' dots="{len(read.dots)}"'
-        held, self.ties = self.ties, {}
+        begun, self.ties = self.ties, {}
         if not read.notes:
             self.items.append((f"<rest {how}/>", read))
-            return not held
+            return not begun
         chord = len(read.notes) > 1
         notes = []
         for i, note in enumerate(read.notes):
             own = f"{name}n{i}" if chord else name
             sign = self._sign(note)
-            if not self._tie(note, own, held):
+            if not self._tie(note, own, begun):
                 return False
             shared = "" if chord else f" {how}"
             notes.append(f'<note xml:id="{own}"{shared} oct="{note.octave}" pname="{note.letter}"{sign}/>')
@@ -201,7 +201,7 @@ class _Staff:
                 start, events = self.slurs.pop()
                 events.append(f'<slur staff="{self.number}" startid="#{start}" endid="#{name}"/>')
             self.slurs += [(name, self.events)] * note.opens.count("(")
-        if held:
+        if begun:
             return False  # a tie that does not lead to the next note
         both = "".join(notes)
         self.items.append((f'<chord xml:id="{name}" {how}>{both}</chord>' if chord else both, read))
@@ -220,13 +220,13 @@ class _Staff:
         self.signs[place] = note.accidental
         return f' accid="{SIGNS[note.accidental]}"'
 
-    def _tie(self, note: Note, own: str, held: dict[Pitch, Begun]) -> bool:
+    def _tie(self, note: Note, own: str, begun: dict[Pitch, Begun]) -> bool:
         """Ends and begins a note's ties; False where one ends that has not begun."""
         pitch = note.letter, note.octave, note.accidental
         if "]" in note.closes or "_" in note.closes:
-            if pitch not in held:
+            if pitch not in begun:
                 return False
-            start, events = held.pop(pitch)
+            start, events = begun.pop(pitch)
             events.append(f'<tie startid="#{start}" endid="#{own}"/>')
         if "[" in note.opens or "_" in note.closes:
             if pitch in self.ties:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 
 NAMES = {
@@ -72,8 +74,7 @@ def shortened(text: str, most: int) -> str:
     """A phrase of at most so many characters, cut between words where it has some."""
     if len(text) <= most:
         return text
-    kept, _, rest = text[: most + 1].rpartition(" ")
-    return (kept if kept and rest else text[:most]).rstrip(" ,.;:，。；：、([（\"'")
+    return (textwrap.shorten(text, most, placeholder="") or text[:most]).rstrip(" ,.;:，。；：、([（\"'")
 
 
 class Vocabulary:

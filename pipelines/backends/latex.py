@@ -94,7 +94,7 @@ TIGHT = r"""
 """
 FIGURE = Kind("figure")
 PLAIN_TIKZ = Kind("plain_tikz", r"\usepackage{tikz}\usetikzlibrary{arrows.meta}")
-TIKZ = Kind("tikz", f"{PLAIN_TIKZ.preamble}\n{pgfmath.REMEMBERED}")  # the same pages, a third faster
+TIKZ = Kind("tikz", f"{PLAIN_TIKZ.preamble}\n{pgfmath.REMEMBERED}")  # the same pages, faster
 
 
 @dataclass(frozen=True)
@@ -262,9 +262,9 @@ def _preamble(kind: Kind) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _format(kind: Kind) -> str:
-    """A format with the preamble read already, kept in the user's cache: TeX starts many times faster.
+    """A format with the preamble read already, kept in the user's cache: TeX starts faster.
 
-    TeX compresses formats and takes half of its start to undo that; kept as they are, they are read as well.
+    TeX compresses formats and undoes that at every start; plain ones are read as well.
 
     Returns:
         Its path without suffix; nothing when it cannot be made or kept.

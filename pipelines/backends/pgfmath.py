@@ -1,6 +1,6 @@
 r"""A quicker \pgfmathparse for TikZ's own small change.
 
-A plain node asks PGF's parser 54 times what a length or a number is, nearly always one of the same few:
+A plain node asks PGF's parser dozens of times what a length or a number is, nearly always one of the same few:
 `.5\pgflinewidth`, `1pt`, `.3333em`, `0`, or a coordinate that was read before. Here a control sequence for each answers
 at once, with the same digits; everything else, and every number at its first appearance, goes to the parser as before.
 

@@ -26,7 +26,7 @@ def config() -> TrainConfig:
             workers=1,
             slips=0.015,  # 6% of what the decoder is given is wrong, so that it learns to find its place again
         ),
-        losses=LossConfig(text=1.0, patches=0.25, cells=0.25),
+        losses=LossConfig(text=1.0, patches=0.25, cells=0.25, places=0.25),
         optimizer=OptimizerConfig(lr=5e-4, muon_lr=0.01, final=0.05, warmup_steps=50, b2=0.98),
         init_from="runs/nano_words",
         precision="bfloat16",

@@ -129,11 +129,15 @@ def _parser() -> argparse.ArgumentParser:
         "  got-jax convert stepfun-ai/GOT-OCR2_0 got_orbax\n"
         "  got-jax convert got_orbax got_hf --to transformers\n"
         "  got-jax convert runs/finetune merged_hf --to transformers      # adapters are merged\n"
-        "  got-jax convert runs/finetune adapter --adapter                # adapters alone, for peft",
+        "  got-jax convert runs/finetune adapter --adapter                # adapters alone, for peft\n"
+        "  got-jax convert runs/a mean --average runs/b runs/c            # the mean of three runs' weights",
     )
     convert.add_argument("source", metavar="SRC", help="run, model folder of any layout, or hub id")
     convert.add_argument("target", type=Path, metavar="DST")
     convert.add_argument("--to", choices=["orbax", "transformers", "original"], default="orbax", help="default: orbax")
+    convert.add_argument(
+        "--average", nargs="+", default=[], metavar="MODEL", help="the mean of SRC and these, which began as one model"
+    )
     convert.add_argument("--adapter", action="store_true", help="write only a LoRA run's adapters, in PEFT's layout")
     convert.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float16"], help="round the weights (default: as they are stored)"
@@ -339,6 +343,7 @@ def _flatten(prefix: str, value: object) -> list[str]:
 def _convert(args: argparse.Namespace, _: list[str]) -> int:
     from got_jax.reader import model_folder
     from got_jax.train.checkpoints import export_adapter, open_weights
+    from got_jax.weights.average import averaged
     from got_jax.weights.store import write_model
     from got_jax.weights.torch_write import write_torch_folder
 
@@ -346,7 +351,7 @@ def _convert(args: argparse.Namespace, _: list[str]) -> int:
         export_adapter(Path(args.source), args.target)
         print(f"{args.target}: adapters")
         return 0
-    model = open_weights(model_folder(args.source))
+    model = averaged([open_weights(model_folder(name)) for name in (args.source, *args.average)])
     if args.to == "orbax":
         write_model(args.target, model, args.dtype)
     else:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from got_jax.data.batches import UNCOUNTED, Sample, pack
+from got_jax.data.letters import NOWHERE
 from got_jax.data.slips import with_slips
 
 END = 1000
@@ -32,6 +33,14 @@ def test_targets_go_through_the_truth_in_order_to_its_end(length, rate, seed):
     assert counted == sorted(counted), "never back"
     assert counted[0] == (0 if length else END)
     assert counted[-1] == END
+
+
+@given(length=st.integers(1, 60), rate=st.floats(0, 1), seed=st.integers(0, 2**32))
+def test_places_go_with_the_targets(length, rate, seed):
+    places = [100 + i for i in range(length + 1)]
+    whole = Sample([5, 6], [*range(length), length], (), places=places)
+    sample = with_slips(whole, rate, np.random.default_rng(seed))
+    assert sample.places == [t + 100 if t != UNCOUNTED else NOWHERE for t in sample.targets or []]
 
 
 def test_without_slips_nothing_changes():

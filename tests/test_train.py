@@ -178,12 +178,13 @@ def test_the_letters_lesson_teaches_the_encoder_and_a_reading_run_goes_on_from_i
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), state.params["decoder"], untouched)
     assert "decoder" not in str(jax.tree_util.tree_structure(state.opt_state)), "a part at rest has no optimizer state"
 
-    both = LossConfig(text=1.0, patches=0.5, cells=0.5)
+    both = LossConfig(text=1.0, patches=0.5, cells=0.5, places=0.25)
     go_on: dict[str, Any] = {"model": small_config(), "steps": 1}
     train(run_config(tmp_path / "b", losses=both, init_from=str(tmp_path / "a"), **go_on), progress=False)
     row = json.loads((tmp_path / "b" / "log.jsonl").read_text())
     assert row["patches"] < 1.5 * rows[-1]["patches"], "encoder and heads carry over"
-    assert row["loss"] == pytest.approx(row["text"] + 0.5 * row["patches"] + 0.5 * row["cells"], rel=1e-5)
+    lesson_loss = 0.5 * row["patches"] + 0.5 * row["cells"] + 0.25 * row["places"]
+    assert row["loss"] == pytest.approx(row["text"] + lesson_loss, rel=1e-5)
     assert set(read_weights(tmp_path / "b").params) == {"encoder", "connector", "decoder"}, "the heads stay behind"
     train(run_config(tmp_path / "c", init_from=str(tmp_path / "b"), **go_on), progress=False)
 

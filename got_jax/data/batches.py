@@ -7,7 +7,7 @@ The pictures of a batch lie flat, the same number of places for every row, so th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from got_jax import images, prompts
 from got_jax.config import GotConfig
 from got_jax.data.example import Example
-from got_jax.data.letters import LetterLabels, letter_labels
+from got_jax.data.letters import NOWHERE, LetterLabels, letter_labels, place_labels
 from got_jax.errors import require
 from got_jax.tokenizers import Tokenizer
 
@@ -36,6 +36,7 @@ class Batch(NamedTuple):
     pictures: Int[np.ndarray, "B"]  # places in use; the others are black
     images: UInt8[np.ndarray, "N H W 3"]
     letters: LetterLabels | None = None  # for the letters lesson
+    places: Int[np.ndarray, "B L"] | None = None  # for the same: which of the row's picture tokens to look at
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Sample:
         answer: with its closing mark, as the decoder is given it.
         targets: what should stand in the place of each id of `answer`; `UNCOUNTED` where anything may.
             None: the answer itself.
+        places: the cell of the letter that comes next, for each target (`letters.place_labels`).
     """
 
     prompt: list[int]
@@ -54,6 +56,7 @@ class Sample:
     letters: LetterLabels | None = None
     source: int = 0
     targets: list[int] | None = None
+    places: list[int] | None = None
 
     @property
     def length(self) -> int:
@@ -67,8 +70,12 @@ def encode_example(
     side = config.encoder.image_px
     pictures = tuple(images.to_square(images.decode(data, "example"), side) for data in example.images)
     prompt = prompts.prompt_ids(tokenizer, example.prompt, config.encoder.image_tokens, len(pictures))
-    labels = letter_labels(example.letters, tokenizer, config.encoder.grid) if letters and example.letters else None
-    return Sample(prompt, prompts.answer_ids(tokenizer, example.text, example.prompt), pictures, labels, source)
+    sample = Sample(prompt, prompts.answer_ids(tokenizer, example.text, example.prompt), pictures, source=source)
+    if not (letters and example.letters):
+        return sample
+    grid = config.encoder.grid
+    places = place_labels(example.text, len(sample.answer), example.letters, tokenizer, grid)
+    return replace(sample, letters=letter_labels(example.letters, tokenizer, grid), places=places)
 
 
 def pack(
@@ -103,6 +110,7 @@ def pack(
         pictures=np.array([sum(len(sample.pictures) for sample in row) for row in rows], np.int32),
         images=np.zeros((n, image_px, image_px, 3), np.uint8),
         letters=LetterLabels(*map(empty, letters)) if letters else None,
+        places=np.full((b, row_tokens), NOWHERE, np.int32) if letters else None,
     )
     for r, row in enumerate(rows):
         length, pictures = sum(sample.length for sample in row), int(batch.pictures[r])
@@ -120,6 +128,10 @@ def pack(
             batch.targets[r, here] = np.maximum(targets, 0)
             answered = slice(start + len(sample.prompt) - 1, here.stop)
             batch.weights[r, answered] = targets[len(sample.prompt) - 1 :] != UNCOUNTED
+            if batch.places is not None and sample.places:
+                places = np.array(sample.places)
+                before = (image - r * row_pictures) * sample.prompt.count(image_pad)
+                batch.places[r, answered] = np.where(places == NOWHERE, NOWHERE, before + places)
             batch.positions[r, here] = np.arange(sample.length)
             batch.segments[r, here] = segment
             batch.sources[r, here] = sample.source

@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from got_jax.data.batches import UNCOUNTED, Sample
+from got_jax.data.letters import NOWHERE
 
 LONGEST = 32  # tokens of one slip
 
@@ -30,7 +31,7 @@ def with_slips(sample: Sample, rate: float, rng: np.random.Generator) -> Sample:
     """
     truth = sample.answer[:-1]  # without the closing mark
     given: list[int] = []
-    targets = [sample.answer[0]]
+    order = [0]  # what should stand there, as places in the answer
     at = 0  # tokens of the truth that are behind
     while at < len(truth):
         slip = rng.choice(("wrong", "again", "left out")) if rng.random() < rate else ""
@@ -38,13 +39,15 @@ def with_slips(sample: Sample, rate: float, rng: np.random.Generator) -> Sample:
         if slip == "again" and given:
             again = given[-length:]
             given += again
-            targets += [UNCOUNTED] * (len(again) - 1) + [sample.answer[at]]
+            order += [UNCOUNTED] * (len(again) - 1) + [at]
         elif slip == "left out" and at + length < len(truth):
             at += length
         else:
             length = min(length, len(truth) - at)
             start = int(rng.integers(len(truth) - length + 1)) if slip == "wrong" else at
             given += truth[start : start + length]
-            targets += sample.answer[at + 1 : at + length + 1]
+            order += range(at + 1, at + length + 1)
             at += length
-    return dataclasses.replace(sample, answer=[*given, sample.answer[-1]], targets=targets)
+    pick = lambda labels, none: [labels[i] if i != UNCOUNTED else none for i in order]
+    targets, places = pick(sample.answer, UNCOUNTED), sample.places and pick(sample.places, NOWHERE)
+    return dataclasses.replace(sample, answer=[*given, sample.answer[-1]], targets=targets, places=places)

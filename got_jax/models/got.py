@@ -162,9 +162,9 @@ def init_params(config: GotConfig, key: Array, boxed: bool = False, model: nn.Mo
     return params if boxed else nn.unbox(params)
 
 
-def apply(config: GotConfig, params: dict, *args: Any, method: str = "__call__") -> Any:
-    """Runs a method of the model `Got(config)` with `params`."""
-    return Got(config).apply({"params": params}, *args, method=method)
+def apply(config: GotConfig, params: dict, *args: Any, method: str = "__call__", mutable: Any = False) -> Any:
+    """Runs a method of the model `Got(config)` with `params`; with `mutable` collections, these come back too."""
+    return Got(config).apply({"params": params}, *args, method=method, mutable=mutable)
 
 
 def abstract_params(config: GotConfig, boxed: bool = False) -> dict:

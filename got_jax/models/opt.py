@@ -35,6 +35,8 @@ class OptAttention(nn.Module):
         c = self.config
         project = lambda name: Linear(c.width, ("embed", "heads"), name=name)(x).reshape(*x.shape[:2], c.heads, -1)
         q, k, v = project("q_proj") * c.head_width**-0.5, project("k_proj"), project("v_proj")
+        self.sow("intermediates", "queries", q)
+        self.sow("intermediates", "keys", k)
         y, cache = cached_attention(q, k, v, positions, spans, cache, layer, c.query_block)
         return Linear(c.width, ("heads", "embed"), name="o_proj")(y.reshape(x.shape)), cache
 

@@ -62,6 +62,8 @@ class DecoderAttention(nn.Module):
         v = split(Linear(c.kv_heads * c.head_width, ("embed", "heads"), name="v_proj")(x), c.kv_heads)
         q = rotary(q, positions, c.rope_theta) * c.head_width**-0.5
         k = rotary(k, positions, c.rope_theta)
+        self.sow("intermediates", "queries", q)
+        self.sow("intermediates", "keys", k)
         y, cache = cached_attention(q, k, v, positions, spans, cache, layer, c.query_block)
         return Linear(c.width, ("heads", "embed"), bias=False, name="o_proj")(y.reshape(x.shape)), cache
 
@@ -115,6 +117,7 @@ class DecoderBlock(nn.Module):
 class Decoder(nn.Module):
     """Embeddings in, final hidden states out; `embed` and `logits` use the one tied table.
 
+    Queries and keys of the row itself are sown as `intermediates` for whoever makes that collection mutable.
     `opt.OptDecoder` differs in its block, its norm and its positions.
     """
 
@@ -130,7 +133,7 @@ class Decoder(nn.Module):
         self.embedding = self.param("embedding", logical(normal, "vocab", "embed"), (c.vocab_size, c.width))
         self.layers = nn.scan(
             remat(self.Block, self.remat),
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast),  # type: ignore[arg-type]
             length=c.depth,

@@ -4,6 +4,10 @@ A model from random weights gets almost nothing from the answer alone: the decod
 the encoder is never told what was wrong. Synthetic pages know where their letters are. Two linear classifiers, dropped
 with the training state, name the letter on each patch (from the neck's features) and the letters in each cell of 4 x 4
 patches in reading order (from the token that the decoder sees). GOT itself started from pretrained encoders instead.
+
+The decoder is told where to look, too. It finds its place by what it has just read, and where two lines begin alike it
+may go on in the wrong one. So of the heads of each block of its second half one at least is asked to look at the letter
+that comes next, as in guided attention (arXiv:1710.08969).
 """
 
 from __future__ import annotations
@@ -11,12 +15,16 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.nn import log_softmax, logsumexp
 from jaxtyping import Array, Float
 
 from got_jax.config import GotConfig
-from got_jax.data.letters import CELL_LETTERS, NOTHING, LetterLabels
+from got_jax.data.batches import Batch
+from got_jax.data.letters import CELL_LETTERS, NOTHING, NOWHERE, LetterLabels
 from got_jax.errors import GotError, require
 from got_jax.models.layers import Linear
 
@@ -75,6 +83,42 @@ def letter_losses(
         "cells": (of_cells * asked).sum() / asked.sum(),
         "patch_accuracy": _share(patches.argmax(-1) == labels.patches, labels.patches != NOTHING),
         "cell_accuracy": _share(cells.argmax(-1) == labels.cells, filled),
+    }
+
+
+def place_losses(
+    queries: Float[Array, "layers B L K C"], keys: Float[Array, "layers B L G C"], batch: Batch, cells: int
+) -> dict[str, Float[Array, ""]]:
+    """How far the decoder's second half looks at the letter that comes next, and how often mostly there.
+
+    The loss is minus the log of the share of attention that the letter's cell has among the cells of its picture, in
+    the mean of a block's heads: one that looks there is enough, and what else they look at is left to them.
+
+    Args:
+        cells: tokens of a picture.
+
+    Raises:
+        GotError: when the batch has no labels.
+    """
+    if batch.places is None:
+        raise GotError("the engine does not know where its letters stand; set losses.places to 0.")
+    half, rows = queries.shape[0] // 2, queries.shape[1]
+    segments, places, is_image = jnp.asarray(batch.segments), jnp.asarray(batch.places), jnp.asarray(batch.is_image)
+    count = min(batch.images.shape[0] // rows * cells, is_image.shape[1])  # picture tokens that a row may hold
+    at = jax.vmap(lambda row: jnp.nonzero(row, size=count, fill_value=row.size)[0])(is_image)
+    own = segments[:, :, None] == jnp.take_along_axis(segments, at, axis=1, mode="fill", fill_value=NOWHERE)[:, None]
+    q, k = queries[half:], keys[half:, jnp.arange(rows)[:, None], at]
+    q = q.reshape(*q.shape[:3], k.shape[3], -1, q.shape[-1])
+    scores = jnp.einsum("nblgrc,nbmgc->nbgrlm", q, k, preferred_element_type=jnp.float32)
+    looks = log_softmax(jnp.where(own[:, None, None], scores, -1e9))
+    there = jnp.maximum(places, 0)[:, None, None, :, None]
+    nll = np.log(q.shape[3] * q.shape[4]) - logsumexp(
+        jnp.take_along_axis(looks, there[None], axis=-1)[..., 0], axis=(2, 3)
+    )
+    known = jnp.broadcast_to(places != NOWHERE, nll.shape)
+    return {
+        "places": jnp.where(known, nll, 0.0).sum() / jnp.maximum(known.sum(), 1),
+        "place_accuracy": _share(jnp.exp(looks).sum((2, 3)).argmax(-1) == places, known),
     }
 
 

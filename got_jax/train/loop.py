@@ -92,7 +92,7 @@ def training_of(config: TrainConfig) -> Training:
 
 def draws_of(config: TrainConfig, tokenizer: Tokenizer) -> Draws:
     """The examples of a config's run."""
-    data, letters = config.data, config.losses.letters
+    data, letters = config.data, config.losses.labels
     sizes = data.row_tokens, data.row_pictures
     return Draws(data.engine, tokenizer, config.model, config.seed, *sizes, letters, data.slips)
 

@@ -91,7 +91,8 @@ def _abstract_batch(config: TrainConfig, where: NamedSharding) -> Batch:
         sources=row(ints),
         pictures=make(ints, d.rows),
         images=make(jnp.uint8, n, e.image_px, e.image_px, 3),
-        letters=letters if config.losses.letters else None,
+        letters=letters if config.losses.labels else None,
+        places=row(ints) if config.losses.labels else None,
     )
 
 

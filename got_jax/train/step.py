@@ -18,7 +18,7 @@ from got_jax.data.batches import Batch
 from got_jax.errors import require
 from got_jax.models.got import apply, init_params
 from got_jax.sharding import batch_sharding, laid_out, replicated, shardings
-from got_jax.train.letters import init_heads, letter_losses
+from got_jax.train.letters import init_heads, letter_losses, place_losses
 from got_jax.train.lora import LoraConfig, adapted, beside, init_lora
 from got_jax.train.losses import token_loss
 
@@ -31,7 +31,7 @@ class LossConfig:
 
     Attributes:
         text: weight of the answer's cross-entropy; 0 leaves the decoder out of the step altogether.
-        patches, cells: weights of the letters lesson (`got_jax.train.letters`).
+        patches, cells, places: weights of the letters lesson (`got_jax.train.letters`); the last one is the decoder's.
         cells_from: step from which `cells` counts.
         freeze: parts that rest, comma-separated: they get no gradient, no optimizer state, and nothing of them is
             kept for the backward pass.
@@ -42,6 +42,7 @@ class LossConfig:
     text: float = 1.0
     patches: float = 0.0
     cells: float = 0.0
+    places: float = 0.0
     cells_from: int = 0
     freeze: str = ""
     chunk_tokens: int = 512
@@ -49,12 +50,23 @@ class LossConfig:
 
     @property
     def letters(self) -> bool:
+        """Whether there are heads that name letters."""
         return self.patches > 0 or self.cells > 0
+
+    @property
+    def labels(self) -> bool:
+        """Whether batches need to know where their letters stand."""
+        return self.letters or self.places > 0
 
     def __post_init__(self) -> None:
         require(
-            min(self.text, self.patches, self.cells) >= 0 and max(self.text, self.patches, self.cells) > 0,
-            f"losses text {self.text}, patches {self.patches}, cells {self.cells}: give one above 0, none below.",
+            min(self.text, self.patches, self.cells, self.places) >= 0 and max(self.text, self.patches, self.cells) > 0,
+            f"losses text {self.text}, patches {self.patches}, cells {self.cells}, places {self.places}: give one "
+            "above 0, none below.",
+        )
+        require(
+            self.text > 0 or self.places == 0,
+            f"losses.places {self.places} is for a decoder that reads, but losses.text is 0; set one of them.",
         )
         for name in filter(None, self.freeze.split(",")):
             require(name in PARTS, f"losses.freeze names '{name}', which is no part; choose from {', '.join(PARTS)}.")
@@ -115,10 +127,10 @@ def loss_fn(
         run = functools.partial(adapted(training.lora, config).apply, {"params": beside(params)})
     grid: Any = run(batch.images, method="grid")
     features: Any = run(grid, method="connect")
-    total, metrics = jnp.zeros(()), {}
+    total, metrics, within = jnp.zeros(()), {}, {}
     if losses.text:
         rows = (batch.tokens, batch.is_image, features, None, batch.positions, batch.segments)
-        hidden: Any = run(*rows, method="read")
+        hidden, within = run(*rows, method="read", mutable=["intermediates"] if losses.places else [])
         weights = jnp.asarray(batch.weights)
         table = params["decoder"]["embedding"]
         text = token_loss(hidden, table, jnp.asarray(batch.targets), weights, losses.chunk_tokens)
@@ -136,6 +148,11 @@ def loss_fn(
         total += losses.patches / parts * letters["patches"]
         total += jnp.where(step >= losses.cells_from, losses.cells / parts, 0.0) * letters["cells"]
         metrics |= letters
+    if losses.places:
+        attention = within["intermediates"]["decoder"]["layers"]["attn"]
+        places = place_losses(*attention["queries"], *attention["keys"], batch, config.encoder.image_tokens)
+        total += losses.places / parts * places["places"]
+        metrics |= places
     return total, metrics
 
 

@@ -82,6 +82,7 @@ def test_places_are_those_of_the_rows_picture_tokens(tiny, tokenizer):
     batch = pack([[first], [first, unlabelled, second]], 192, 4, *sizes, no_letters(tiny.encoder.grid))
     assert batch.places is not None
     for row, segment, picture, sample in ((0, 1, 0, first), (1, 1, 0, first), (1, 3, 2, second)):
+        assert sample.places is not None
         counted = (batch.segments[row] == segment) & (batch.weights[row] > 0)
         own = [p + picture * tiny.encoder.image_tokens if p != NOWHERE else NOWHERE for p in sample.places]
         assert batch.places[row, counted].tolist() == own

@@ -150,7 +150,8 @@ def loss_fn(
         metrics |= letters
     if losses.places:
         attention = within["intermediates"]["decoder"]["layers"]["attn"]
-        places = place_losses(*attention["queries"], *attention["keys"], batch, config.encoder.image_tokens)
+        (queries,), (keys,) = attention["queries"], attention["keys"]
+        places = place_losses(queries, keys, batch, config.encoder.image_tokens)
         total += losses.places / parts * places["places"]
         metrics |= places
     return total, metrics

@@ -127,10 +127,12 @@ def loss_fn(
         run = functools.partial(adapted(training.lora, config).apply, {"params": beside(params)})
     grid: Any = run(batch.images, method="grid")
     features: Any = run(grid, method="connect")
-    total, metrics, within = jnp.zeros(()), {}, {}
+    total, metrics = jnp.zeros(()), {}
+    within: Any = {}
     if losses.text:
         rows = (batch.tokens, batch.is_image, features, None, batch.positions, batch.segments)
-        hidden, within = run(*rows, method="read", mutable=["intermediates"] if losses.places else [])
+        read: Any = run(*rows, method="read", mutable=["intermediates"] if losses.places else [])
+        hidden, within = read
         weights = jnp.asarray(batch.weights)
         table = params["decoder"]["embedding"]
         text = token_loss(hidden, table, jnp.asarray(batch.targets), weights, losses.chunk_tokens)

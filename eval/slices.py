@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,10 +28,13 @@ from pipelines.documents import Documents
 ENGINE = Documents(split="held_out", pages=0.0, scrambled=0.0)
 
 
-def run(model: str, count: int, batch_size: int, out: Path | None, config: Path | None = None) -> str:
+def run(
+    model: str, count: int, batch_size: int, out: Path | None, config: Path | None = None, split: str = "held_out"
+) -> str:
     """Reads the first `count` held-out slices and returns a table of character error rates.
 
-    With `config` they come from the held-out engine of that training config. "wide" counts the characters of the
+    With `config` they come from the held-out engine of that training config; with `split` "train" from the texts and
+    fonts of training, to choose by what the held-out ones shall measure. "wide" counts the characters of the
     longest line.
 
     Raises:
@@ -39,7 +43,7 @@ def run(model: str, count: int, batch_size: int, out: Path | None, config: Path 
     require(count >= 1, f"--examples is {count}, but it must be at least 1.")
     compilation_cache()
     reader = load(model)
-    engine = load_config(config).data.held_out if config else ENGINE
+    engine = load_config(config).data.held_out if config else replace(ENGINE, split=split)
     examples = [engine.example(SEED, index) for index in tqdm(range(count), desc="typeset", unit="picture")]
     begun = time.monotonic()
     readings = reader.read_many((e.images[0] for e in examples), batch_size=batch_size, max_new_tokens=LONGEST)
@@ -90,11 +94,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", default="nano", help="shipped model or model folder (default: nano)")
     parser.add_argument("--examples", type=int, default=500, metavar="N", help="pictures to read (default: 500)")
     parser.add_argument("--config", type=Path, metavar="CONFIG.py", help="read this config's held-out engine instead")
+    parser.add_argument(
+        "--split", choices=["held_out", "train"], default="held_out", help="texts and fonts (default: held_out)"
+    )
     parser.add_argument("--batch-size", type=int, default=25, metavar="N")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write every truth and answer to DIR/slices.jsonl")
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    return printed(lambda: run(args.model, args.examples, args.batch_size, args.out, args.config))
+    return printed(lambda: run(args.model, args.examples, args.batch_size, args.out, args.config, args.split))
 
 
 if __name__ == "__main__":

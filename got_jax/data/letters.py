@@ -30,11 +30,9 @@ def letter_labels(letters: Letters, tokenizer: Tokenizer, grid: int) -> LetterLa
     patches, cells = labels = no_letters(grid)
     used = np.zeros(side * side, np.int32)
     spans = np.ceil(letters.boxes * grid - 0.5).astype(int).clip(0, grid)
-    middles = ((letters.boxes[:, :2] + letters.boxes[:, 2:]) / 2 * side).astype(int).clip(0, side - 1)
-    for character, (left, top, right, bottom), (column, row) in zip(letters.text, spans, middles, strict=True):
+    for character, (left, top, right, bottom), cell in zip(letters.text, spans, _cells(letters, side), strict=True):
         label = _letter_id(tokenizer, character)
         patches[top:bottom, left:right] = label
-        cell = row * side + column
         if used[cell] < CELL_LETTERS:
             cells[cell, used[cell]] = label
             used[cell] += 1
@@ -47,9 +45,7 @@ def place_labels(text: str, length: int, letters: Letters, tokenizer: Tokenizer,
     NOWHERE where none comes any more; for all tokens when the letters are not those of the text in order, or when the
     tokenizer does not cut it into characters.
     """
-    side = grid // 4
-    middles = ((letters.boxes[:, :2] + letters.boxes[:, 2:]) / 2 * side).astype(int).clip(0, side - 1)
-    cells = [*(middles[:, 1] * side + middles[:, 0]).tolist(), NOWHERE]
+    cells = [*_cells(letters, grid // 4), NOWHERE]
     sizes = [len(_ids(tokenizer, character)) for character in text]
     if "".join(text.split()) != letters.text or sum(sizes) + 1 != length:
         return [NOWHERE] * length
@@ -58,6 +54,12 @@ def place_labels(text: str, length: int, letters: Letters, tokenizer: Tokenizer,
         places += [cells[behind]] * size
         behind += not character.isspace()
     return [*places, cells[behind]]
+
+
+def _cells(letters: Letters, side: int) -> list[int]:
+    """The cell that holds the middle of each letter."""
+    middles = ((letters.boxes[:, :2] + letters.boxes[:, 2:]) / 2 * side).astype(int).clip(0, side - 1)
+    return (middles[:, 1] * side + middles[:, 0]).tolist()
 
 
 def no_letters(grid: int) -> LetterLabels:

@@ -21,8 +21,10 @@ def averaged(models: Sequence[Model]) -> Model:
     Raises:
         GotError: when their configs or vocabularies differ.
     """
-    first = models[0]
-    for model in models[1:]:
+    first, *others = models
+    if not others:
+        return first
+    for model in others:
         require(
             model.config == first.config and model.tokenizer.special == first.tokenizer.special,
             "models of different shapes or vocabularies have no mean; give runs of one config.",

@@ -89,8 +89,9 @@ class Ours:
 
         def run(params: Any, ids: Any) -> Any:
             x = rows_of(params.decoder["embedding"], ids, activations(self.config))
-            caches, hidden = prefill_embedded(self.config, params, x, ids.shape[1])
-            return caches, logits(params, hidden[:, -1])
+            last = self.jax.numpy.full(len(ids), ids.shape[1] - 1)
+            caches, hidden = prefill_embedded(self.config, params, x, ids.shape[1], self.cache, last)
+            return caches, logits(params, hidden[:, 0])
 
         return self._timed(run, self.params, np.ones((1, tokens), np.int32))
 

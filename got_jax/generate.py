@@ -241,12 +241,14 @@ def begin(
 ) -> State:
     """Prefill, and the first token of every row. Answers have at most `limit` tokens, of `new` there is room for."""
     rows, padded = tokens.shape
-    given = (tokens, is_image, images, image_rows, padded + new)
+    given, last = (tokens, is_image, images, image_rows, padded + new), prompt_lengths - 1
     if isinstance(params, Prepared):
-        cache, hidden = inference.prefill(config, params, *given, rules.cache)
+        cache, hidden = inference.prefill(config, params, *given, rules.cache, last)
+        hidden = hidden[:, 0]
     else:
         require(not rules.cache, "the cache of a model on a mesh is kept as it computes; leave `cache` empty.")
         cache, hidden = prefill(config, params, *given)  # type: ignore[arg-type]
+        hidden = hidden[jnp.arange(rows), last]
     state = State(
         cache,
         jnp.pad(tokens, ((0, 0), (0, new))),
@@ -257,7 +259,7 @@ def begin(
         jnp.zeros(rows, bool),
         jnp.zeros(rows, bool),
     )
-    return _choose(config, rules, params, state, hidden[jnp.arange(rows), prompt_lengths - 1])
+    return _choose(config, rules, params, state, hidden)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)

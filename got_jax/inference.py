@@ -224,20 +224,33 @@ Attend = Callable[[Heads, Any], tuple[Array, LayerCache]]
 
 
 def _decoder(
-    config: GotConfig, params: Prepared, x: Array, positions: Array, caches: list[Any], attend: Attend
+    config: GotConfig,
+    params: Prepared,
+    x: Array,
+    positions: Array,
+    caches: list[Any],
+    attend: Attend,
+    only: Array | None = None,
 ) -> tuple[Array, list[LayerCache]]:
-    """Blocks over [B, L, D]; `attend` is given the heads and what it needs of a layer's cache."""
+    """Blocks over [B, L, D]; `attend` is given the heads and what it needs of a layer's cache.
+
+    `only` [B]: the place of each row whose state is asked for: [B, 1, D]. What follows the last attention, most of
+    that layer, is then computed for it alone.
+    """
     c = config.decoder
     half = c.head_width // 2
     angles = positions[..., None] * (c.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half))
     cosines, sines = jnp.cos(angles), jnp.sin(angles)
     out = []
-    for p, cache in zip(params.decoder["layers"], caches, strict=True):
+    for number, (p, cache) in enumerate(zip(params.decoder["layers"], caches, strict=True)):
         heads = linear(x, p["qkv"], p["qkv_bias"], norm=p["norm1"], eps=c.eps)
         heads = heads.reshape(*x.shape[:2], c.heads + 2 * c.kv_heads, c.head_width)
         y, cache = attend(Heads(heads, cosines, sines), cache)
         out.append(cache)
-        x = linear(y.reshape(x.shape), p["o"], plus=x)
+        y = y.reshape(x.shape)
+        if only is not None and number == c.depth - 1:
+            x, y = (jnp.take_along_axis(a, only[:, None, None], axis=1) for a in (x, y))
+        x = linear(y, p["o"], plus=x)
         gate_up = linear(x, p["gate_up"], norm=p["norm2"], eps=c.eps)
         x = linear(gate_up, p["down"], gated=True, plus=x)
     return rms_norm(x, params.decoder["norm"], c.eps), out
@@ -252,22 +265,29 @@ def prefill(
     image_rows: Int[Array, "N"],
     slots: int,
     cache: str = "",
+    only: Int[Array, "B"] | None = None,
 ) -> tuple[list[LayerCache], Float[Array, "B L D"]]:
     """Runs whole prompts: a cache of `slots` slots that holds them, and their final hidden states.
 
     Args:
         images: pictures, or the tokens that `encode` made of them.
         cache: how keys and values are kept: "float32", "bfloat16" or "int8"; default: as the config computes.
+        only: the one place of each row whose hidden state is wanted, [B, 1, D] then; default: all.
     """
     x = rows_of(params.decoder["embedding"], tokens, activations(config))
     if len(images):
         features = encode(config, params, images) if images.dtype == jnp.uint8 else images
         x = place_images(x, is_image, features, image_rows)
-    return prefill_embedded(config, params, x, slots, cache)
+    return prefill_embedded(config, params, x, slots, cache, only)
 
 
 def prefill_embedded(
-    config: GotConfig, params: Prepared, x: Float[Array, "B L D"], slots: int, cache: str = ""
+    config: GotConfig,
+    params: Prepared,
+    x: Float[Array, "B L D"],
+    slots: int,
+    cache: str = "",
+    only: Int[Array, "B"] | None = None,
 ) -> tuple[list[LayerCache], Float[Array, "B L D"]]:
     """The same from embeddings."""
     c, rounded = config.decoder, config.dtype == "bfloat16"
@@ -277,7 +297,7 @@ def prefill_embedded(
         return causal_attention(heads, c.kv_heads, slots, jnp.dtype(cache or config.dtype), c.query_block, rounded)
 
     positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
-    hidden, caches = _decoder(config, params, x, positions, [None] * c.depth, attend)
+    hidden, caches = _decoder(config, params, x, positions, [None] * c.depth, attend, only)
     return caches, hidden
 
 

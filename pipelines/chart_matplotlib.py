@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipelines.colours import ink_on
-from pipelines.fonts import Face, Typeface, typeface
+from pipelines.fonts import Typeface
 
 NONE = "None"
 PALETTES = (
@@ -58,22 +54,6 @@ def style(rng: np.random.Generator, kind: str) -> dict[str, Any]:
     }
 
 
-@functools.lru_cache(maxsize=64)
-def _entry(face: Face):  # font_manager.FontEntry
-    """A font in matplotlib's list, under a name that no other font has."""
-    from matplotlib import font_manager
-
-    folder = Path(tempfile.gettempdir()) / f"got-fonts-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
-    name = face.files[0][1]
-    path = folder / f"{name}.ttf"
-    if not path.exists():
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        unfinished.write_bytes(typeface(face).sfnts[0])
-        os.replace(unfinished, path)
-    return font_manager.FontEntry(fname=str(path), name=f"got {name}", size="scalable")
-
-
 def draw(chart: dict[str, Any], style: dict[str, Any], typefaces: Sequence[Typeface]) -> UInt8[np.ndarray, "H W 3"]:
     """The chart's picture."""
     with _uncollected():
@@ -93,18 +73,18 @@ def _uncollected() -> Iterator[None]:
 
 
 def _drawn(chart: dict[str, Any], style: dict[str, Any], typefaces: Sequence[Typeface]) -> UInt8[np.ndarray, "H W 3"]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from pipelines.backends.agg import Canvas
 
-    with _settings(style, typefaces):
+    with _settings(style):
         figure, _ = _figure(chart, style)
-        canvas = FigureCanvasAgg(figure)
+        canvas = Canvas(figure, typefaces)
         canvas.draw()
         return np.asarray(cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2RGB))
 
 
 def plotted(chart: dict[str, Any], style: dict[str, Any], typefaces: Sequence[Typeface]) -> list[float]:
     """The values that the figure's own objects hold: heights of bars, points of lines, angles of wedges."""
-    with _settings(style, typefaces):
+    with _settings(style):
         _, axes = _figure(chart, style)
     kind = style["kind"]
     if kind in ("bar", "grouped", "stacked", "histogram"):
@@ -127,33 +107,16 @@ def plotted(chart: dict[str, Any], style: dict[str, Any], typefaces: Sequence[Ty
     return [float(y) for line in lines for y in (line[:-1] if kind == "radar" else line)]
 
 
-@contextlib.contextmanager
-def _settings(style: dict[str, Any], typefaces: Sequence[Typeface]) -> Iterator[None]:
-    """matplotlib with the style's settings, and with the engine's fonts alone: it scores every font for every text."""
+def _settings(style: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
+    """matplotlib with the style's settings."""
     import matplotlib
-    from matplotlib import font_manager
 
     dark = style["ground"] == "#222222"
     ink = "#eeeeee" if dark else "#222222"
-    ours = [_entry(font.face) for font in typefaces]
-    manager: Any = font_manager.fontManager
-    kept, manager.ttflist = manager.ttflist, list(ours)
-    manager._find_fonts_by_props = functools.lru_cache(manager._find_fonts_by_props)  # else anew for every text
-    try:
-        with matplotlib.rc_context(_values(style, ink, dark, [entry.name for entry in ours])):
-            yield
-    finally:
-        manager.ttflist = kept
-        del manager._find_fonts_by_props
-
-
-def _values(style: dict[str, Any], ink: str, dark: bool, families: list[str]) -> Any:
-    return {
-        "font.family": families,
+    values: Any = {
         "axes.titley": 1.0,
         "font.size": style["font_pt"],
         "text.parse_math": False,
-        "text.hinting": "none",  # FreeType's own hinter takes a tenth of the whole
         "axes.unicode_minus": False,
         "axes.facecolor": style["ground"],
         "figure.facecolor": style["ground"] if dark else "white",
@@ -166,6 +129,7 @@ def _values(style: dict[str, Any], ink: str, dark: bool, families: list[str]) ->
         "axes.spines.right": style["spines"],
         "legend.facecolor": style["ground"],
     }
+    return matplotlib.rc_context(values)
 
 
 def _figure(chart: dict[str, Any], style: dict[str, Any]) -> tuple[Any, Any]:

@@ -42,14 +42,16 @@ class Work:
     amount: float
 
 
-def works(quick: bool, batches: tuple[int, ...], page_tokens: int, context: int = 300) -> list[Work]:
+def works(
+    quick: bool, batches: tuple[int, ...], page_tokens: int, context: int = 300, longest: int | None = None
+) -> list[Work]:
     tokens, after = 16 if quick else 64, "" if context == 300 else f", after {context:,} tokens"
     decode = [
         Work(f"decode, batch {b}{after}", "tokens/s", "decode", {"rows": b, "context": context, "tokens": tokens}, 0)
         for b in batches
     ]
     decode = [dataclasses.replace(w, amount=w.arguments["rows"] * w.arguments["tokens"]) for w in decode]
-    longest = 64 if quick else 256
+    longest = longest or (64 if quick else 256)
     total = sum(mixed_lengths(longest))
     lines = [
         Work("encoder and connector", "pictures/s", "encode", {"pictures": 1}, 1),
@@ -186,6 +188,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16], metavar="N", help="rows of decoding")
     parser.add_argument("--context", type=int, default=300, metavar="N", help="tokens before decoding (default: 300)")
     parser.add_argument("--page-tokens", type=int, default=1000, metavar="N", help="answer of a page (default: 1000)")
+    longest = "longest answer of a mixed set (default: 256, or 64 with --quick)"
+    parser.add_argument("--longest", type=int, metavar="N", help=longest)
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each work (default: 3)")
     parser.add_argument("--quick", action="store_true", help="short answers, no whole page")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the works whose name holds TEXT")
@@ -195,11 +199,13 @@ def main(argv: list[str] | None = None) -> int:
     args, rest = parser.parse_known_args(argv)
     names = [f"got-jax {kind}" for kind in args.ours]
     names += [] if args.no_rival else [f"transformers {kind}" for kind in args.rival]
-    lines = curves() if args.curves else works(args.quick, tuple(args.batches), args.page_tokens, args.context)
+    shape = args.quick, tuple(args.batches), args.page_tokens, args.context, args.longest
+    lines = curves() if args.curves else works(*shape)
     try:
         lines = [work for work in lines if args.only in work.name]
         require(bool(lines), f"--only '{args.only}' names no work; leave it out to see them all.")
         require(not args.curves or not args.only, "--curves draws all works; leave out --only.")
+        require(args.longest is None or args.longest >= 2, f"--longest is {args.longest}, but it must be at least 2.")
         require(args.repeats >= 1, f"--repeats is {args.repeats}, but it must be at least 1.")
         config = override(got_580m(), changes_of(rest))
         runs, memory = measure(names, lines, config, args.device, args.repeats, args.trace)

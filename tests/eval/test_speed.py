@@ -26,7 +26,8 @@ SMALL = {
 
 def test_both_sides_run_every_work(tmp_path, capsys):
     shape = [word for path, value in SMALL.items() for word in (f"--{path}", str(value))]
-    options = ["--ours", "int8+cache", "--batches", "2", "--page-tokens", "3", "--repeats", "1", "--out", str(tmp_path)]
+    options = ["--ours", "int8+cache", "--batches", "2", "--page-tokens", "3", "--longest", "6", "--repeats", "1"]
+    options += ["--out", str(tmp_path)]
     assert speed.main([*options, "--trace", str(tmp_path / "trace"), *shape]) == 0
     assert len(list((tmp_path / "trace").glob("got-jax-int8+cache/*"))) == len(speed.works(False, (2,), 3))
     report = json.loads((tmp_path / "speed.json").read_text())
@@ -53,7 +54,7 @@ def test_curves_are_drawn(tmp_path):
     assert (tmp_path / "speed.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize("words", [["--repeats", "0"], ["--encoder.heads", "5"], ["--decoder.nothing", "1"]])
+@pytest.mark.parametrize("words", [["--repeats", "0"], ["--longest", "1"], ["--encoder.heads", "5"], ["--decoder.nothing", "1"]])
 def test_what_cannot_be_measured_is_told_at_once(words, capsys):
     assert speed.main(words) == 2
     assert capsys.readouterr().err.startswith("eval: ")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_run import config_file
-from test_train import QUICK, ROOT, losses, run_config
+from test_train import ROOT, THREADS, losses, run_config
 
 from got_jax.data.mixture import place_at
 from got_jax.distributed import ProcessConfig, cluster
@@ -35,7 +35,7 @@ def start(config: Path, out: Path, processes: int, *more: str) -> list[subproces
     command = [sys.executable, "-m", "got_jax", "train", str(config), "--out", str(out), *more]
     command += ["--coordinator", f"localhost:{port}", "--processes", str(processes), "--process"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    env = os.environ | QUICK
+    env = os.environ | THREADS
     return [subprocess.Popen([*command, str(i)], **pipes, cwd=ROOT, env=env) for i in range(processes)]  # type: ignore[call-overload]
 
 

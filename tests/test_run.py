@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from conftest import tiny_config
 from safetensors.numpy import load_file
-from test_train import QUICK, ROOT, losses, rows, run_config
+from test_train import ROOT, THREADS, losses, rows, run_config
 
 from got_jax.cli import main
 from got_jax.data.lanes import Lanes, new_state
@@ -149,7 +149,7 @@ def test_another_mesh_goes_on_with_the_same_losses(tmp_path, whole):
     train(run_config(tmp_path, steps=3), progress=False)
     eight = "import jax\njax.config.update('jax_num_cpu_devices', 8)\n"
     code = script(tmp_path, "mesh=MeshConfig(2, 2, 2)", before=eight)
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | QUICK)
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | THREADS)
     np.testing.assert_allclose(losses(tmp_path), losses(whole), rtol=1e-5)
 
 

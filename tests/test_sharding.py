@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_train import QUICK, ROOT, rows, run_config
+from test_train import ROOT, THREADS, rows, run_config
 
 from got_jax.data.lanes import Lanes, new_state
 from got_jax.data.placement import batch_on_mesh
@@ -47,7 +47,7 @@ for sizes in MESHES:
 adapters = LoraConfig(rank=2, alpha=4)
 train(run_config(Path({str(tmp_path)!r}) / "lora", steps=4, mesh=MeshConfig(2, 2, 2), lora=adapters), progress=False)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | QUICK)
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | THREADS)
     train(run_config(tmp_path / "one", steps=10), progress=False)
     train(run_config(tmp_path / "one lora", steps=4, lora=LoraConfig(rank=2, alpha=4)), progress=False)
     for column in ("loss", "grad_norm"):

@@ -29,10 +29,10 @@ from pipelines.documents import Documents
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("stage1_encoder", "stage2_joint", "stage3_post")
-# For processes that compile much and compute little. XLA:CPU has a thread a core, or a device if they are more, and a
-# virtual device can need two at once: on two cores eight devices once all waited for each other. NPROC is the number
-# of cores that it believes in.
-QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "NPROC": "32"}
+# For processes with virtual devices. XLA:CPU has a thread a core, or a device if they are more, and a virtual device
+# can need two at once: on two cores eight devices once all waited for each other. NPROC is the number of cores that it
+# believes in.
+THREADS = {"NPROC": "32"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,7 +54,9 @@ def test_curves_are_drawn(tmp_path):
     assert (tmp_path / "speed.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize("words", [["--repeats", "0"], ["--longest", "1"], ["--encoder.heads", "5"], ["--decoder.nothing", "1"]])
+@pytest.mark.parametrize(
+    "words", [["--repeats", "0"], ["--longest", "1"], ["--encoder.heads", "5"], ["--decoder.nothing", "1"]]
+)
 def test_what_cannot_be_measured_is_told_at_once(words, capsys):
     assert speed.main(words) == 2
     assert capsys.readouterr().err.startswith("eval: ")

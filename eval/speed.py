@@ -199,8 +199,8 @@ def main(argv: list[str] | None = None) -> int:
     args, rest = parser.parse_known_args(argv)
     names = [f"got-jax {kind}" for kind in args.ours]
     names += [] if args.no_rival else [f"transformers {kind}" for kind in args.rival]
-    shape = args.quick, tuple(args.batches), args.page_tokens, args.context, args.longest
-    lines = curves() if args.curves else works(*shape)
+    asked = works(args.quick, tuple(args.batches), args.page_tokens, args.context, args.longest)
+    lines = curves() if args.curves else asked
     try:
         lines = [work for work in lines if args.only in work.name]
         require(bool(lines), f"--only '{args.only}' names no work; leave it out to see them all.")

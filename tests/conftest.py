@@ -10,7 +10,7 @@ from typing import Any
 # Many tests compile the same programs, in every clone; the processes that tests start inherit this too.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "got-jax" / "tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-# LLVM takes longer over most of them than they run; JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests what users run.
+# They run for moments: LLVM's optimizer costs more than it gives. JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests with it.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax

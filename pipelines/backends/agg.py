@@ -13,14 +13,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg, get_hinting_flag
 from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font, LoadFlags, RenderMode
+from matplotlib.ft2font import FT2Font, RenderMode
 
 from pipelines.fonts import Face, Typeface, typeface
 
 UPRIGHT = [[0x10000, 0], [0, 0x10000]]
-UNHINTED = LoadFlags.NO_HINTING  # FreeType's own hinter takes a tenth of the whole
 
 
 class Canvas(FigureCanvasAgg):
@@ -55,22 +54,16 @@ class _Renderer(RendererAgg):
         pixels = font_prop.get_size_in_points() * self.dpi / 72
         return tuple(part * pixels for part in self.line)
 
-    def get_text_width_height_descent(self, s: str, prop: Any, ismath: Any) -> tuple[float, float, float]:
-        font = self._prepare_font(prop)
-        font.set_text(s, 0.0, flags=UNHINTED)
-        width, height = font.get_width_height()
-        return width / 64, height / 64, font.get_descent() / 64
-
     def draw_text(self, gc, x, y, s, prop, angle, ismath=False, mtext=None) -> None:
-        radians, height = math.radians(angle), int(self.height)
+        radians, height, hinting = math.radians(angle), int(self.height), get_hinting_flag()
         cos, sin = math.cos(radians), math.sin(radians)
         turned = [[round(0x10000 * part) for part in row] for row in ((cos, -sin), (sin, cos))]
-        for item in self._prepare_font(prop)._layout(s, flags=UNHINTED):
+        for item in self._prepare_font(prop)._layout(s, flags=hinting):
             right = round(64 * (x + item.x * cos - item.y * sin))
             up = round(64 * (self.height - y + item.x * sin + item.y * cos))
             font = item.ft_object
             font._set_transform(turned, [right, up])
-            glyph = font._render_glyph(item.glyph_index, UNHINTED, RenderMode.NORMAL)
+            glyph = font._render_glyph(item.glyph_index, hinting, RenderMode.NORMAL)
             pixels = glyph.buffer
             self._renderer.draw_text_image(pixels, glyph.left, height - glyph.top + pixels.shape[0], 0, gc)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -223,15 +224,28 @@ def draw_runs(
 
 
 def _filled(text, width_px: int, height_px: int) -> UInt8[np.ndarray, "H W"]:  # text: mupdf.FzText
-    """The opacity that MuPDF gives each pixel of the filled text (greys it would manage: black becomes 32)."""
+    from pymupdf import mupdf
+
+    def draw(device, grey) -> None:
+        mupdf.fz_fill_text(device, text, mupdf.FzMatrix(), grey, [0.0], 1.0, mupdf.FzColorParams())
+
+    return opacity(draw, width_px, height_px)
+
+
+def opacity(draw: Callable[[Any, Any], None], width_px: int, height_px: int) -> UInt8[np.ndarray, "H W"]:
+    """The opacity that MuPDF gives each pixel of what `draw` sends to a device, in colours of a space of greys.
+
+    The pixmap has no separations: even with none in the list, MuPDF draws on a second pixmap and converts its colours,
+    which takes longer than the drawing.
+    """
     import pymupdf
     from pymupdf import mupdf
 
     grey = mupdf.FzColorspace(mupdf.FzColorspace.Fixed_GRAY)
-    pixels = mupdf.FzPixmap(grey, mupdf.FzIrect(0, 0, width_px, height_px), mupdf.FzSeparations(0), 1)
+    pixels = mupdf.FzPixmap(grey, mupdf.FzIrect(0, 0, width_px, height_px), mupdf.FzSeparations(), 1)
     mupdf.fz_clear_pixmap(pixels)
     device = mupdf.fz_new_draw_device(mupdf.FzMatrix(), pixels)
-    mupdf.fz_fill_text(device, text, mupdf.FzMatrix(), grey, [0.0], 1.0, mupdf.FzColorParams())
+    draw(device, grey)
     mupdf.fz_close_device(device)
     samples = np.frombuffer(pymupdf.Pixmap("raw", pixels).samples, np.uint8)
     return np.ascontiguousarray(samples.reshape(height_px, width_px, 2)[..., 1])

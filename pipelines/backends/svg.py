@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 
 from got_jax.errors import GotError, require
 from pipelines.fonts import Typeface
-from pipelines.typeset import show_run
+from pipelines.typeset import opacity, show_run
 
 Matrix = tuple[float, float, float, float, float, float]
 Colour = tuple[float, float, float]
@@ -674,18 +674,12 @@ def cover(
     Args:
         placed: drawings with their left and top in pixels, and their scale.
     """
-    import pymupdf
-    from pymupdf import mupdf
 
-    grey = mupdf.FzColorspace(mupdf.FzColorspace.Fixed_GRAY)
-    pixels = mupdf.FzPixmap(grey, mupdf.FzIrect(0, 0, width_px, height_px), mupdf.FzSeparations(0), 1)
-    mupdf.fz_clear_pixmap(pixels)
-    device = mupdf.fz_new_draw_device(mupdf.FzMatrix(), pixels)
-    for drawing, left, top, scale in placed:
-        _draw(device, grey, drawing, (scale, 0, 0, scale, left, top), fonts, black=True)
-    mupdf.fz_close_device(device)
-    samples = np.frombuffer(pymupdf.Pixmap("raw", pixels).samples, np.uint8)
-    return np.ascontiguousarray(samples.reshape(height_px, width_px, 2)[..., 1])
+    def draw(device: Any, grey: Any) -> None:
+        for drawing, left, top, scale in placed:
+            _draw(device, grey, drawing, (scale, 0, 0, scale, left, top), fonts, black=True)
+
+    return opacity(draw, width_px, height_px)
 
 
 def paint(

@@ -3,7 +3,7 @@
 python -m eval.speed --quick                                        # a few minutes on two cores
 python -m eval.speed --ours bfloat16 int8 --rival float32 bfloat16 --out speed/
 python -m eval.speed --no-rival --curves --out speed/               # time against context and pictures, plotted
-python -m eval.speed --only batch --trace trace/                    # and traces of JAX's profiler
+python -m eval.speed --only prefill batch --trace trace/            # and traces of JAX's profiler
 python -m eval.speed --device gpu --out speed/
 
 Every contestant is a process of its own with random weights; the parent asks one after another for each run, so that
@@ -192,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--longest", type=int, metavar="N", help=longest)
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each work (default: 3)")
     parser.add_argument("--quick", action="store_true", help="short answers, no whole page")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the works whose name holds TEXT")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="only works whose name holds a TEXT")
     parser.add_argument("--curves", action="store_true", help="cost against context and pictures instead, plotted")
     parser.add_argument("--trace", type=Path, metavar="DIR", help="also write a profiler's trace of each work of ours")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write speed.json, speed.md and speed.png")
@@ -202,9 +202,9 @@ def main(argv: list[str] | None = None) -> int:
     asked = works(args.quick, tuple(args.batches), args.page_tokens, args.context, args.longest)
     lines = curves() if args.curves else asked
     try:
-        lines = [work for work in lines if args.only in work.name]
-        require(bool(lines), f"--only '{args.only}' names no work; leave it out to see them all.")
-        require(not args.curves or not args.only, "--curves draws all works; leave out --only.")
+        lines = [work for work in lines if any(text in work.name for text in args.only)]
+        require(bool(lines), f"--only '{' '.join(args.only)}' names no work; leave it out to see them all.")
+        require(not args.curves or args.only == [""], "--curves draws all works; leave out --only.")
         require(args.longest is None or args.longest >= 2, f"--longest is {args.longest}, but it must be at least 2.")
         require(args.repeats >= 1, f"--repeats is {args.repeats}, but it must be at least 1.")
         config = override(got_580m(), changes_of(rest))

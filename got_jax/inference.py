@@ -160,7 +160,7 @@ def activations(config: GotConfig) -> jnp.dtype:
 
 def _encoder_kind(config: GotConfig) -> str:
     """How the encoder's matrices are kept."""
-    return "bfloat16" if config.dtype == "bfloat16" and kernels.tiles() else str(activations(config))
+    return "bfloat16" if config.dtype == "bfloat16" and kernels.rounds() else str(activations(config))
 
 
 @functools.cache

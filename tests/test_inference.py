@@ -35,10 +35,10 @@ def path(request, monkeypatch) -> Iterator[str]:
     elif not kernels.native():
         pytest.skip("no C++ compiler here")
     elif request.param == "vectors":
-        if not kernels.tiles():
+        if not kernels.rounds():
             pytest.skip("no matrix units here: what 'kernels' tests")
         monkeypatch.setenv(kernels.SETTING, "vectors")
-        assert not kernels.tiles()
+        assert not kernels.rounds()
     yield request.param
     jax.clear_caches()  # programs are kept by their arguments, not by what is in the environment
 
@@ -65,7 +65,7 @@ def close(got, want, tolerance: float = 1e-5) -> None:
 )
 def test_products(path, kind, rows, inputs, outputs):
     x, w, bias = arrays((rows, inputs), (outputs, inputs), (outputs,))
-    if kind != "float32" and kernels.tiles():
+    if kind != "float32" and kernels.rounds():
         x = x.astype(jnp.bfloat16).astype(jnp.float32)  # as the matrix units do
     kept = matrix(w, kind)
     exact = np.asarray(kept.values, np.float64) * (1 if kept.scale is None else np.asarray(kept.scale)[:, None])
@@ -187,7 +187,7 @@ def test_norm_and_gate_before_a_product_and_the_sum_after_it(path, kind, rows, i
     kept = matrix(w * inputs**-0.5, kind)
     weights = np.asarray(rows_of(kept, jnp.arange(outputs), jnp.float32), np.float64)
     a, b = np.split(np.asarray(x, np.float64), 2, axis=-1)
-    tolerance = 2e-5 if kind == "float32" or not (path == "kernels" and kernels.tiles()) else 0.05
+    tolerance = 2e-5 if kind == "float32" or not (path == "kernels" and kernels.rounds()) else 0.05
     normed = a / np.sqrt((a**2).mean(-1, keepdims=True) + 0.1) * np.asarray(norm)
     got = jax.jit(lambda x: linear(x, kept, bias, norm=norm, eps=0.1, plus=plus))(x[:, :inputs])
     close(got, normed @ weights.T + bias + plus, tolerance)

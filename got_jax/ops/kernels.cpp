@@ -7,8 +7,9 @@
 //   causal        self-attention of a prompt, likewise, which also fills the KV cache
 //   attend        attention for training, likewise: each query looks at a span of keys, or has decomposed relative
 //                 positions; attend_back gives its gradients
-// Sums are float32, and so are the factors, but on a processor with matrix units (Intel's AMX), which multiply what is
-// kept in bfloat16 or int8 as bfloat16. Vectors are the compiler's, of the width of the machine that compiles.
+// Sums are float32, and so are the factors, but on a processor that multiplies bfloat16, in matrix units (Intel's AMX) or
+// in vectors (AVX512-BF16, which AMD has too): what is kept in bfloat16 or int8 is a factor as bfloat16 there. Vectors
+// are the compiler's, of the width of the machine that compiles.
 
 #include <algorithm>
 #include <atomic>
@@ -31,6 +32,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #define GOT_TILES 1
+#endif
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#define GOT_PAIRS 1
 #endif
 
 #include "xla/ffi/api/ffi.h"
@@ -100,7 +104,7 @@ inline Vec load(const int8_t* p) {
 }
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof(v)); }
 inline void store(Bf16* p, Vec v) {
-#if defined(GOT_TILES)
+#if defined(GOT_PAIRS)
   _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
 #else
   const IntVec b = bits<IntVec>(v), rounded = b + 0x7fff + ((b >> 16) & 1), half = v != v ? IntVec{} + 0x7fc00000 : rounded;
@@ -248,8 +252,25 @@ struct alignas(64) Tile {
 using Tiles = std::unique_ptr<Tile[]>;
 inline Tiles tiles_of(int64_t count) { return Tiles(new Tile[std::max<int64_t>(count, 1)]); }
 
-#if defined(__AVX512BF16__) && defined(__AVX512BW__)
-#define GOT_PAIRS 1
+// Two numbers as bfloat16 of neighbouring rows or columns: what AVX512-BF16 multiplies and adds to one float.
+using Pair = uint32_t;
+
+inline Vec many(const float* p) { return load(p); }
+inline void add(Vec& sum, float x, Vec y) { sum += x * y; }
+
+bool with_vectors_of_floats() {
+  const char* setting = std::getenv("GOT_JAX_KERNELS");
+  return setting && std::strcmp(setting, "vectors") == 0;
+}
+
+#if defined(GOT_PAIRS)
+bool has_pairs() { return !with_vectors_of_floats(); }
+
+inline __m512i many(const Pair* p) { return _mm512_loadu_si512(p); }
+inline void add(Vec& sum, Pair x, __m512i y) {
+  sum = (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(x), (__m512bh)y);
+}
+
 inline __mmask16 first_lanes(int64_t count) {
   return count >= 16 ? 0xffff : count <= 0 ? 0 : __mmask16((1u << count) - 1);
 }
@@ -259,20 +280,37 @@ inline __m512i halves(const float* from, int64_t count) {
   const __m512 high = _mm512_maskz_loadu_ps(first_lanes(count - 16), from + 16);
   return (__m512i)_mm512_cvtne2ps_pbh(high, low);
 }
+inline __m512i halves(const Bf16* from, int64_t count) {
+  const __mmask32 mask = count >= 32 ? 0xffffffff : (1u << count) - 1;
+  return _mm512_maskz_loadu_epi16(mask, from);
+}
+inline __m512i halves(const int8_t* from, int64_t count) {
+  __m128i low, high;
+  if (count >= 32) {
+    low = _mm_loadu_si128((const __m128i*)from);
+    high = _mm_loadu_si128((const __m128i*)(from + 16));
+  } else {
+    low = _mm_maskz_loadu_epi8(first_lanes(count), from);
+    high = _mm_maskz_loadu_epi8(first_lanes(count - 16), from + 16);
+  }
+  const __m512 left = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(low));
+  return (__m512i)_mm512_cvtne2ps_pbh(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(high)), left);
+}
 // The order that takes numbers of two rows, one row after the other, in turn.
 inline __m512i turns() {
   alignas(64) int16_t order[32];
   for (int i = 0; i < 32; ++i) order[i] = i / 2 + i % 2 * 16;
   return _mm512_load_si512(order);
 }
+#else
+bool has_pairs() { return false; }
 #endif
 
 #if defined(GOT_TILES)
 // Are there matrix units to use? Linux lets a process use them once it has asked.
 bool has_tiles() {
   static const bool granted = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
-  const char* setting = std::getenv("GOT_JAX_KERNELS");
-  return granted && !(setting && std::strcmp(setting, "vectors") == 0);
+  return granted && !with_vectors_of_floats();
 }
 
 // The compiler does not know that a tile's load reads memory: what was stored before must lie there.
@@ -291,23 +329,6 @@ struct Tiling {
   }
   ~Tiling() { _tile_release(); }
 };
-
-inline __m512i halves(const Bf16* from, int64_t count) {
-  const __mmask32 mask = count >= 32 ? 0xffffffff : (1u << count) - 1;
-  return _mm512_maskz_loadu_epi16(mask, from);
-}
-inline __m512i halves(const int8_t* from, int64_t count) {
-  __m128i low, high;
-  if (count >= 32) {
-    low = _mm_loadu_si128((const __m128i*)from);
-    high = _mm_loadu_si128((const __m128i*)(from + 16));
-  } else {
-    low = _mm_maskz_loadu_epi8(first_lanes(count), from);
-    high = _mm_maskz_loadu_epi8(first_lanes(count - 16), from + 16);
-  }
-  const __m512 left = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(low));
-  return (__m512i)_mm512_cvtne2ps_pbh(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(high)), left);
-}
 
 // Up to 16 rows of up to 32 numbers as columns of a second factor.
 template <typename From>
@@ -430,26 +451,44 @@ bool has_tiles() { return false; }
 
 // ---------------------------------------------------------------------------------------------------------- linear
 
+// What a step of `dots` multiplies: a vector of numbers, in floats or, of bfloat16, in pairs.
+template <typename X, typename W>
+struct Step {
+  static constexpr int kNumbers = kLanes;
+  template <typename From>
+  static Vec load(const From* from) { return ::load(from); }
+  static void add(Vec& sum, Vec x, Vec w) { sum += x * w; }
+};
+#if defined(GOT_PAIRS)
+template <>
+struct Step<Bf16, Bf16> {
+  static constexpr int kNumbers = 2 * kLanes;
+  static __m512bh load(const Bf16* from) { return (__m512bh)_mm512_loadu_si512(from); }
+  static void add(Vec& sum, __m512bh x, __m512bh w) { sum = (Vec)_mm512_dpbf16_ps((__m512)sum, x, w); }
+};
+#endif
+
 // `Rows` rows of x times `Outs` rows of w.
-template <int Rows, int Outs, typename W>
-inline void dots(const float* x, const W* w, const After& after, float* y, int64_t in, int64_t out) {
+template <int Rows, int Outs, typename X, typename W>
+inline void dots(const X* x, const W* w, const After& after, float* y, int64_t in, int64_t out) {
+  using By = Step<X, W>;
   Vec sums[Rows][Outs] = {};
   int64_t k = 0;
-  for (; k + kLanes <= in; k += kLanes) {
+  for (; k + By::kNumbers <= in; k += By::kNumbers) {
     if (k % int64_t(64 / sizeof(W)) == 0) {  // the lines of the rows that come next: short rows outrun the hardware
       for (int n = 0; n < Outs; ++n) __builtin_prefetch(w + (n + Outs) * in + k);
     }
-    Vec weights[Outs];
-    for (int n = 0; n < Outs; ++n) weights[n] = load(w + n * in + k);
+    decltype(By::load(w)) weights[Outs];
+    for (int n = 0; n < Outs; ++n) weights[n] = By::load(w + n * in + k);
     for (int m = 0; m < Rows; ++m) {
-      Vec values = load(x + m * in + k);
-      for (int n = 0; n < Outs; ++n) sums[m][n] += values * weights[n];
+      const auto values = By::load(x + m * in + k);
+      for (int n = 0; n < Outs; ++n) By::add(sums[m][n], values, weights[n]);
     }
   }
   for (int m = 0; m < Rows; ++m) {
     for (int n = 0; n < Outs; ++n) {
       float s = sum(sums[m][n]);
-      for (int64_t rest = k; rest < in; ++rest) s += x[m * in + rest] * widen(w[n * in + rest]);
+      for (int64_t rest = k; rest < in; ++rest) s += widen(x[m * in + rest]) * widen(w[n * in + rest]);
       if (after.scale) s *= after.scale[n];
       if (after.bias) s += after.bias[n];
       if (after.plus) s += after.plus[m * out + n];
@@ -458,8 +497,8 @@ inline void dots(const float* x, const W* w, const After& after, float* y, int64
   }
 }
 
-template <int Outs, typename W>
-inline void dots_of_rows(const float* x, const W* w, const After& after, float* y, int64_t rows, int64_t in,
+template <int Outs, typename X, typename W>
+inline void dots_of_rows(const X* x, const W* w, const After& after, float* y, int64_t rows, int64_t in,
                          int64_t out) {
   for (int64_t m = 0; m < rows; m += 4) {
     const After rest = after.at(m * out, 0);
@@ -491,46 +530,73 @@ inline void side_by_side(const From* from, int64_t row, int64_t rows, int64_t co
   }
 }
 
-// sums[kTall][2] = a . b: kTall rows of x, their numbers side by side, times kWide outputs, likewise.
-inline void sums_of_tile(const float* a, const float* b, int64_t inner, Vec sums[kTall][2]) {
-  for (int64_t k = 0; k < inner; ++k, a += kTall, b += kWide) {
-    const Vec left = load(b), right = load(b + kLanes);
-    for (int m = 0; m < kTall; ++m) {
-      sums[m][0] += a[m] * left;
-      sums[m][1] += a[m] * right;
+#if defined(GOT_PAIRS)
+// The same of pairs; `count` numbers of a row make half as many places, and one more for an odd one.
+template <typename From>
+inline void side_by_side(const From* from, int64_t row, int64_t rows, int64_t count, Pair* to, int64_t stride,
+                         int64_t wide) {
+  const int64_t places = (count + 1) / 2;
+  for (int64_t k = 0; k < places; k += kLanes) {
+    Vec v[kLanes];
+    for (int i = 0; i < kLanes; ++i) v[i] = i < rows ? (Vec)halves(from + i * row + 2 * k, count - 2 * k) : Vec{};
+    transpose(v);
+    for (int64_t i = 0; i < std::min<int64_t>(kLanes, places - k); ++i) {
+      Pair* place = to + (k + i) * stride;
+      if (k + i + 1 < places || wide >= kLanes) {
+        _mm512_storeu_si512(place, (__m512i)v[i]);
+      } else {
+        _mm512_mask_storeu_epi32(place, first_lanes(wide), (__m512i)v[i]);
+      }
     }
   }
 }
+#endif
+
+// sums[kTall][2] = a . b: kTall rows of x, their numbers (or pairs) side by side, times kWide outputs, likewise.
+template <typename Number>
+inline void sums_of_tile(const Number* a, const Number* b, int64_t inner, Vec to[kTall][2]) {
+  Vec sums[kTall][2] = {};
+  for (int64_t k = 0; k < inner; ++k, a += kTall, b += kWide) {
+    const auto left = many(b), right = many(b + kLanes);
+    for (int m = 0; m < kTall; ++m) {
+      add(sums[m][0], a[m], left);
+      add(sums[m][1], a[m], right);
+    }
+  }
+  std::memcpy(to, sums, sizeof(sums));
+}
 
 // y[rows, out] = x . w^T and what comes after, for many rows: a strip of w is laid out and stays in the cache, and all
-// of x passes by it.
-template <typename W>
+// of x passes by it. `Number`: the factors are floats, or pairs of bfloat16.
+template <typename Number, typename W>
 void linear_strips(ffi::ThreadPool& pool, const float* x, const W* w, const After& after, float* y, int64_t rows,
                    int64_t in, int64_t out) {
-  constexpr int64_t kDeep = 512, kStrip = 256;
+  constexpr int64_t kNumbers = std::is_same_v<Number, float> ? 1 : 2;
+  constexpr int64_t kDeep = 512 * kNumbers, kStrip = 256;
   const int64_t tiles = (rows + kTall - 1) / kTall, threads = pool.num_threads();
-  std::unique_ptr<float[]> packed(new float[tiles * kTall * in + kLanes]);
+  const int64_t places = (in + kNumbers - 1) / kNumbers;
+  std::unique_ptr<Number[]> packed(new Number[tiles * kTall * places + kLanes]);
   spread(pool, tiles, [&](int64_t m) {
     const int64_t first = m * kTall, count = std::min<int64_t>(kTall, rows - first);
-    side_by_side(x + first * in, in, count, in, &packed[first * in], kTall, m + 1 < tiles ? kTall : kLanes);
+    side_by_side(x + first * in, in, count, in, &packed[first * places], kTall, m + 1 < tiles ? kTall : kLanes);
   });
   const int64_t strips = threads * ((out + threads * kStrip - 1) / (threads * kStrip));
   const int64_t strip = whole((out + strips - 1) / strips, kWide);
   spread(pool, (out + strip - 1) / strip, [&](int64_t task) {
     const int64_t first = task * strip, last = std::min(out, first + strip), panels = (last - first + kWide - 1) / kWide;
-    std::unique_ptr<float[]> b(new float[panels * kWide * std::min(kDeep, in)]);
+    std::unique_ptr<Number[]> b(new Number[panels * kWide * std::min(kDeep / kNumbers, places)]);
     for (int64_t start = 0; start < in; start += kDeep) {
-      const int64_t deep = std::min(kDeep, in - start);
-      const bool ends = start + deep == in;
+      const int64_t numbers = std::min(kDeep, in - start), deep = (numbers + kNumbers - 1) / kNumbers;
+      const bool ends = start + numbers == in;
       for (int64_t n = 0; n < panels * kWide; n += kLanes) {
-        float* to = &b[n / kWide * kWide * deep + n % kWide];
-        side_by_side(w + (first + n) * in + start, in, last - first - n, deep, to, kWide, kLanes);
+        Number* to = &b[n / kWide * kWide * deep + n % kWide];
+        side_by_side(w + (first + n) * in + start, in, last - first - n, numbers, to, kWide, kLanes);
       }
       for (int64_t m = 0; m < tiles; ++m) {
         const int64_t count = std::min<int64_t>(kTall, rows - m * kTall);
         for (int64_t n = 0; n < panels; ++n) {
-          Vec sums[kTall][2] = {};
-          sums_of_tile(&packed[(m * in + start) * kTall], &b[n * kWide * deep], deep, sums);
+          Vec sums[kTall][2];
+          sums_of_tile(&packed[(m * places + start / kNumbers) * kTall], &b[n * kWide * deep], deep, sums);
           const int64_t column = first + n * kWide, columns = std::min<int64_t>(kWide, last - column);
           for (int64_t i = 0; i < count; ++i) {
             const int64_t place = (m * kTall + i) * out + column;
@@ -562,27 +628,10 @@ void linear_strips(ffi::ThreadPool& pool, const float* x, const W* w, const Afte
   });
 }
 
-// y[rows, out] = x[rows, in] . w[out, in], and what comes after.
-template <typename W>
-void linear_of(ffi::ThreadPool& pool, const float* x, const W* w, const After& after, float* y, int64_t rows,
-               int64_t in, int64_t out) {
-#if defined(GOT_TILES)
-  std::vector<float> rounded;
-  if constexpr (!std::is_same_v<W, float>) {
-    if (has_tiles()) {
-      // Tiles of int8 must be widened first: a few rows are faster as vectors, of the same factors.
-      if (std::is_same_v<W, Bf16> || rows > 4) return linear_tiles(pool, x, w, after, y, rows, in, out);
-      rounded.assign(x, x + rows * in);
-      for (float& number : rounded) {
-        Bf16 half;
-        narrow(number, &half);
-        number = widen(half);
-      }
-      x = rounded.data();
-    }
-  }
-#endif
-  if (rows > kFew) return linear_strips(pool, x, w, after, y, rows, in, out);
+// The same for a few rows: every weight is read once.
+template <typename X, typename W>
+void linear_dots(ffi::ThreadPool& pool, const X* x, const W* w, const After& after, float* y, int64_t rows, int64_t in,
+                 int64_t out) {
   constexpr int kOuts = 3;
   const int64_t block = std::max<int64_t>(6, std::min<int64_t>(510, out / (4 * pool.num_threads()) / 6 * 6));
   spread(pool, (out + block - 1) / block, [&](int64_t i) {
@@ -595,6 +644,34 @@ void linear_of(ffi::ThreadPool& pool, const float* x, const W* w, const After& a
     }
     for (; n < end; ++n) dots_of_rows<1>(x, w + n * in, after.at(n, n), y + n, rows, in, out);
   });
+}
+
+// y[rows, out] = x[rows, in] . w[out, in], and what comes after.
+template <typename W>
+void linear_of(ffi::ThreadPool& pool, const float* x, const W* w, const After& after, float* y, int64_t rows,
+               int64_t in, int64_t out) {
+#if defined(GOT_PAIRS)
+  if constexpr (!std::is_same_v<W, float>) {
+    constexpr bool as_kept = std::is_same_v<W, Bf16>;
+#if defined(GOT_TILES)
+    if (has_tiles() && (as_kept || rows > 4)) return linear_tiles(pool, x, w, after, y, rows, in, out);
+#endif
+    if (has_pairs()) {
+      if (rows > kFew) return linear_strips<Pair>(pool, x, w, after, y, rows, in, out);
+      Lines<Bf16> rounded(rows * in);
+      store_all(x, rows * in, rounded.data());
+      if constexpr (as_kept) {
+        return linear_dots(pool, rounded.data(), w, after, y, rows, in, out);
+      } else {  // int8 must be widened before pairs take it: a few rows are faster as floats, of the same factors
+        Lines<float> widened(rows * in);
+        for (int64_t i = 0; i < rows * in; ++i) widened[i] = widen(rounded[i]);
+        return linear_dots(pool, widened.data(), w, after, y, rows, in, out);
+      }
+    }
+  }
+#endif
+  if (rows > kFew) return linear_strips<float>(pool, x, w, after, y, rows, in, out);
+  linear_dots(pool, x, w, after, y, rows, in, out);
 }
 
 // x / sqrt(mean(x^2) + eps) * norm
@@ -788,18 +865,6 @@ ffi::Error decode_step(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ff
 
 // ----------------------------------------------------------------------------------------------- square and causal
 
-// Two rows or columns of numbers as bfloat16, in turn: what AVX512-BF16 multiplies and adds to one float.
-using Pair = uint32_t;
-
-inline Vec many(const float* p) { return load(p); }
-inline void add(Vec& sum, float x, Vec y) { sum += x * y; }
-#if defined(GOT_PAIRS)
-inline __m512i many(const Pair* p) { return _mm512_loadu_si512(p); }
-inline void add(Vec& sum, Pair x, __m512i y) {
-  sum = (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(x), (__m512bh)y);
-}
-#endif
-
 // c[Rows, kWide] += a[Rows, inner] . b[inner, kWide]; `Turned`: a lies as [inner, Rows]. Of pairs, `inner` counts pairs.
 template <int Rows, bool Turned, typename Number>
 inline void tile(const Number* a, int64_t lda, const Number* b, int64_t ldb, float* c, int64_t ldc, int64_t inner) {
@@ -932,12 +997,11 @@ struct Pairs {
 };
 #endif
 
-#if defined(GOT_TILES)
-struct Halves {
+#if defined(GOT_PAIRS)
+// Factors of `square` and `causal` rounded to bfloat16: rows of a first factor are filled up with zeros.
+struct Rounded {
   using Number = Bf16;
   static constexpr int64_t kColumns = 32;
-  using Scope = Tiling;
-  static int64_t rows(int64_t count) { return whole(count, 32); }
   static int64_t inner(int64_t count) { return whole(count, 32); }
   static int64_t size(int64_t inner, int64_t columns) { return whole(inner, 32) * columns; }
 
@@ -953,6 +1017,33 @@ struct Halves {
       }
     }
   }
+};
+
+// Multiplied by vectors.
+struct InVectors : Rounded {
+  struct Scope {};
+  static int64_t rows(int64_t count) { return count; }
+  static void second_turned(const float* from, int64_t stride, int64_t rows, int64_t width, Bf16* to,
+                            int64_t columns) {
+    for (int64_t n = 0; n < rows; n += kLanes) {
+      side_by_side(from + n * stride, stride, rows - n, width, (Pair*)to + n, columns, kLanes);
+    }
+  }
+  static void second(const float* from, int64_t stride, int64_t rows, int64_t width, Bf16* to, int64_t columns) {
+    Pairs::second(from, stride, rows, width, (Pair*)to, columns);
+  }
+  static void product(const Bf16* a, int64_t lda, const Bf16* b, int64_t columns, float* c, int64_t ldc, int64_t rows,
+                      int64_t part, int64_t inner) {
+    add_product<false>((const Pair*)a, lda / 2, (const Pair*)b, columns, c, ldc, rows, part, (inner + 1) / 2);
+  }
+};
+#endif
+
+#if defined(GOT_TILES)
+// Multiplied by matrix units.
+struct InTiles : Rounded {
+  using Scope = Tiling;
+  static int64_t rows(int64_t count) { return whole(count, 32); }
   static void second_turned(const float* from, int64_t stride, int64_t rows, int64_t width, Bf16* to,
                             int64_t columns) {
     Tile* at = (Tile*)to;
@@ -1092,8 +1183,8 @@ struct Square {
   }
 };
 
-// qkv [B, side * side, 3, K, C], tables [2 * side - 1, C] -> [B, side * side, K, C]; `rounded`: in bfloat16 where there
-// are matrix units
+// qkv [B, side * side, 3, K, C], tables [2 * side - 1, C] -> [B, side * side, K, C]; `rounded`: in bfloat16 where the
+// processor multiplies that
 ffi::Error square(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> qkv, ffi::Buffer<ffi::F32> table_h,
                   ffi::Buffer<ffi::F32> table_w, ffi::ResultBuffer<ffi::F32> out, bool rounded) {
   auto shape = qkv.dimensions();
@@ -1115,7 +1206,10 @@ ffi::Error square(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> qkv, ffi::Buffer<f
                heads * width};
     const int64_t first = side * cut / cuts, last = side * (cut + 1) / cuts;
 #if defined(GOT_TILES)
-    if (rounded && has_tiles()) return one.run<Halves>(first, last);
+    if (rounded && has_tiles()) return one.run<InTiles>(first, last);
+#endif
+#if defined(GOT_PAIRS)
+    if (rounded && has_pairs()) return one.run<InVectors>(first, last);
 #endif
     one.run<Floats>(first, last);
   });
@@ -1229,7 +1323,10 @@ ffi::Error causal(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> all_heads, ffi::Bu
                heads * width};
     const int64_t first = length * cut / cuts, last = length * (cut + 1) / cuts;
 #if defined(GOT_TILES)
-    if (rounded && has_tiles()) return one.run<Halves>(first, last);
+    if (rounded && has_tiles()) return one.run<InTiles>(first, last);
+#endif
+#if defined(GOT_PAIRS)
+    if (rounded && has_pairs()) return one.run<InVectors>(first, last);
 #endif
     one.run<Floats>(first, last);
   });
@@ -1462,7 +1559,7 @@ ffi::Error attend(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> q, ffi::Buffer<ffi
                  one.forward<decltype(way)>(out->typed_data() + queries, logs->typed_data() + log);
                };
 #if defined(GOT_PAIRS)
-               if (rounded) return run(Pairs{});
+               if (rounded && has_pairs()) return run(Pairs{});
 #endif
                run(Floats{});
              });
@@ -1484,14 +1581,14 @@ ffi::Error attend_back(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> q, ffi::Buffe
                                              dh->typed_data() + biases, dw->typed_data() + biases);
                };
 #if defined(GOT_PAIRS)
-               if (rounded) return run(Pairs{});
+               if (rounded && has_pairs()) return run(Pairs{});
 #endif
                run(Floats{});
              });
   return ffi::Error::Success();
 }
 
-extern "C" int got_has_tiles() { return has_tiles(); }
+extern "C" int got_rounds() { return has_tiles() || has_pairs(); }
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(got_linear, linear,
                               ffi::Ffi::Bind()

@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-w")
-SETTING = "GOT_JAX_KERNELS"  # 0: do without them; vectors: without matrix units
+SETTING = "GOT_JAX_KERNELS"  # 0: do without them; vectors: without products of bfloat16
 
 
 def native() -> bool:
@@ -36,9 +36,9 @@ def native() -> bool:
     return jax.default_backend() == "cpu" and os.environ.get(SETTING) != "0" and _register()
 
 
-def tiles() -> bool:
-    """Has this processor matrix units? Then the kernels multiply bfloat16 and int8 weights of any number of rows."""
-    return native() and bool(_library().got_has_tiles())
+def rounds() -> bool:
+    """Does this processor multiply bfloat16? Then rows that meet bfloat16 or int8 weights are rounded to it."""
+    return native() and bool(_library().got_rounds())
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import multiprocessing
+import os
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,15 +66,18 @@ class Ours:
 
         from got_jax.cli import compilation_cache
         from got_jax.inference import prepare
+        from got_jax.ops import kernels
         from got_jax.tokenizers import load_tokenizer
 
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
         compilation_cache()
         self.jax, self.tokenizer = jax, load_tokenizer("qwen", None)
-        dtype = "float32" if weights == "float32" else "bfloat16"
+        kept, *plain = weights.split("-")
+        os.environ[kernels.PLAIN] = ",".join(plain)
+        kept, _, cached = kept.partition("+")
+        dtype = "float32" if kept == "float32" else "bfloat16"
         self.config = dataclasses.replace(config, dtype=dtype)
         self.side = config.encoder.image_px
-        kept, _, cached = weights.partition("+")
         self.cache = "int8" if cached else ""
         self.params = prepare(self.config, random_params(self.config), kept)
         jax.block_until_ready(self.params)

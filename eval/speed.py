@@ -3,6 +3,7 @@
 python -m eval.speed --quick                                        # a few minutes on two cores
 python -m eval.speed --ours bfloat16 int8 --rival float32 bfloat16 --out speed/
 python -m eval.speed --no-rival --curves --out speed/               # time against context and pictures, plotted
+python -m eval.speed --quick --no-rival --ours bfloat16 bfloat16-rows bfloat16-square   # what two kernels give
 python -m eval.speed --only prefill batch --trace trace/            # and traces of JAX's profiler
 python -m eval.speed --device gpu --out speed/
 
@@ -26,6 +27,7 @@ from eval.contestants import ROWS, Contestant, mixed_lengths
 from got_jax.cli import changes_of
 from got_jax.config import GotConfig, got_580m, override
 from got_jax.errors import GotError, require
+from got_jax.ops.kernels import KERNELS, PARTS
 
 PATIENCE_S = 60.0  # a first run that takes longer is not repeated
 Runs = dict[str, dict[str, list[float]]]  # work -> contestant -> seconds
@@ -76,6 +78,21 @@ def curves() -> list[Work]:
     prompts = [Work(f"prefill of {n}", "s", "prefill", {"tokens": n}, 0) for n in CONTEXTS]
     pictures = [Work(f"pictures: {n}", "s", "encode", {"pictures": n}, 0) for n in (1, 2, 4, 8, 13)]
     return [*contexts, *prompts, *pictures]
+
+
+KINDS = ("float32", "bfloat16", "int8", "int8+cache")
+
+
+def _kind(text: str) -> str:
+    """A kind of weights, and names of kernels to do without."""
+    kind, *plain = text.split("-")
+    known = (*KERNELS, *PARTS)
+    if kind not in KINDS or not set(plain) <= set(known):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is unknown; choose {', '.join(KINDS)}, or one of them without kernels, as bfloat16-rows or "
+            f"int8-linear-square (of {', '.join(known)})"
+        )
+    return text
 
 
 EXAMPLES = (__doc__ or "").split("\n\n")[1]
@@ -178,10 +195,9 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"{EXAMPLES}\n\nAny field of the shape can be set by its dotted name, as in --decoder.depth 12.",
     )
-    kinds = ["float32", "bfloat16", "int8", "int8+cache"]
-    ours = "weights of got-jax; int8+cache: keys and values in int8 as well"
-    parser.add_argument("--ours", nargs="+", choices=kinds, default=["bfloat16", "int8"], help=ours)
-    parser.add_argument("--rival", nargs="+", choices=kinds[:2], default=["float32"], help="dtypes of transformers")
+    ours = f"weights of got-jax: {', '.join(KINDS)} (keys and values too); bfloat16-rows: without the kernel `rows`"
+    parser.add_argument("--ours", nargs="+", type=_kind, default=["bfloat16", "int8"], metavar="KIND", help=ours)
+    parser.add_argument("--rival", nargs="+", choices=KINDS[:2], default=["float32"], help="dtypes of transformers")
     parser.add_argument("--against", choices=["transformers"], default="transformers", help="the rival")
     parser.add_argument("--no-rival", action="store_true", help="got-jax alone")
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")

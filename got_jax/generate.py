@@ -201,6 +201,13 @@ class Rules(NamedTuple):
         return cls(decode.no_repeat_ngram_size, tuple(int(i) for i in stop_ids), decode.cache)
 
 
+def likeliest(logits: Float[Array, "B V"]) -> tuple[Int[Array, "B"], Float[Array, "B 1"]]:
+    """The place of the largest score, the first of equals, and that score; XLA's argmax is slow on CPU."""
+    top = logits.max(-1, keepdims=True)
+    places = jnp.where(logits == top, jnp.arange(logits.shape[-1], dtype=jnp.int32), logits.shape[-1] - 1)
+    return places.min(-1), top
+
+
 def _choose(
     config: GotConfig, rules: Rules, params: dict | Prepared, state: State, hidden: Float[Array, "B D"]
 ) -> State:
@@ -209,9 +216,7 @@ def _choose(
     logits = scores(config, params, hidden)
     if rules.ngram:
         logits = jnp.where(repeats(state.history, state.lengths, rules.ngram, logits.shape[-1]), -jnp.inf, logits)
-    top = logits.max(-1, keepdims=True)  # the first of the largest; argmax is slow on CPU
-    places = jnp.where(logits == top, jnp.arange(logits.shape[-1], dtype=jnp.int32), logits.shape[-1] - 1)
-    token = places.min(-1)
+    token, top = likeliest(logits)
     logprob = -jnp.log(jnp.exp(logits - top).sum(-1))
     live = ~state.done
     place = jnp.where(live, state.lengths, state.history.shape[1])

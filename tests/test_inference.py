@@ -243,6 +243,34 @@ def test_layout_for_reading_gives_the_plain_models_answers(path, tiny, tiny_para
         np.testing.assert_allclose(plain.logprobs, fast.logprobs, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["linear", "rows", "decode_step", "square", "causal", "fused"])
+def test_any_kernel_can_be_left_out(name, tiny, tiny_params, monkeypatch):
+    if not kernels.native():
+        pytest.skip("no C++ compiler here")
+    _, pictures, rows = prompts_and_pictures(tiny.encoder.image_px)
+    tokens = jnp.full((3, 8 + tiny.encoder.image_tokens), 7)
+    laid = inference.prepare(tiny, tiny_params)
+
+    def read(laid):
+        is_image = jnp.arange(tokens.shape[1]) < tiny.encoder.image_tokens
+        caches, hidden = inference.prefill(
+            tiny, laid, tokens, is_image[None] & (tokens > 0), pictures, jnp.asarray(rows), 60
+        )
+        places = jnp.full(3, tokens.shape[1])
+        return hidden, inference.step(tiny, laid, tokens[:, 0], places, caches)[0]
+
+    compiled = lambda: jax.jit(lambda laid: read(laid)).lower(laid)
+    target = f"got_jax_{name}" if name != "fused" else "got_jax_linear"
+    whole = compiled()
+    assert target in whole.as_text()
+    monkeypatch.setenv(kernels.PLAIN, f"{name},another")
+    left = compiled()
+    assert (target in left.as_text()) == (name == "fused")
+    assert left.as_text() != whole.as_text()
+    for got, want in zip(left.compile()(laid), whole.compile()(laid), strict=True):
+        close(got, want, 1e-4)
+
+
 def test_an_int8_cache_is_exact_for_the_first_token_and_near_for_the_next(path, tiny, tiny_params):
     prompts, pictures, rows = prompts_and_pictures(tiny.encoder.image_px)
     ask = lambda params, cache: generate(

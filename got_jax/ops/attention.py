@@ -61,7 +61,7 @@ def fused(*arrays: Array) -> bool:
     """Does training on these arrays run the CPU's attention kernel? It serves float32 on one device."""
     mesh = jax.sharding.get_abstract_mesh()
     alone = mesh.empty or mesh.size == 1
-    return alone and all(x.dtype == jnp.float32 for x in arrays) and kernels.native()
+    return alone and all(x.dtype == jnp.float32 for x in arrays) and kernels.native("attend")
 
 
 def attention(
@@ -189,7 +189,7 @@ def square_attention(
     Args:
         rounded: float32 factors may be rounded to bfloat16 where the processor has units for that.
     """
-    if qkv.dtype == jnp.float32 and kernels.native():
+    if qkv.dtype == jnp.float32 and kernels.native("square"):
         return kernels.square(qkv, table_h.astype(jnp.float32), table_w.astype(jnp.float32), rounded)
     q, k, v = jnp.moveaxis(qkv, 2, 0)
     q, k = relative_position_channels(q, k, table_h, table_w)
@@ -219,7 +219,7 @@ def causal_attention(
     for the prompt's own attention.
     """
     given = heads.all.dtype
-    if given == jnp.float32 and dtype in CACHED and kernels.native():
+    if given == jnp.float32 and dtype in CACHED and kernels.native("causal"):
         out, *cache = kernels.causal(heads.all, heads.cosines, heads.sines, kv_heads, slots, dtype, rounded)
         return out, LayerCache(*cache)  # type: ignore[arg-type]
     b, length, _, width = heads.all.shape
@@ -265,7 +265,7 @@ def decode_step(
     Returns the heads' outputs and the cache as written.
     """
     given, dtype = heads.all.dtype, cache.keys.dtype
-    if dtype in CACHED and kernels.native():
+    if dtype in CACHED and kernels.native("decode_step"):
         full = heads.all.astype(jnp.float32)
         out, *written = kernels.decode_step(full, heads.cosines, heads.sines, positions, *cache)
         return out.astype(given), LayerCache(*written)  # type: ignore[arg-type]

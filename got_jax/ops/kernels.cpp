@@ -126,6 +126,12 @@ inline void store_all(const float* from, int64_t count, int8_t* to, float* scale
   for (int64_t i = 0; i < count; ++i) to[i] = int8_t(std::nearbyint(from[i] / *scale));
 }
 inline Vec all(float x) { return x - Vec{}; }
+// Asks for a cache line that is needed soon.
+inline void ahead(const void* line) {
+#if !defined(GOT_WITHOUT_PREFETCH)
+  __builtin_prefetch(line);
+#endif
+}
 inline float sum(Vec v) {
   typedef float Four __attribute__((vector_size(16)));
   Four parts[kLanes / 4];
@@ -476,7 +482,7 @@ inline void dots(const X* x, const W* w, const After& after, float* y, int64_t i
   int64_t k = 0;
   for (; k + By::kNumbers <= in; k += By::kNumbers) {
     if (k % int64_t(64 / sizeof(W)) == 0) {  // the lines of the rows that come next: short rows outrun the hardware
-      for (int n = 0; n < Outs; ++n) __builtin_prefetch(w + (n + Outs) * in + k);
+      for (int n = 0; n < Outs; ++n) ahead(w + (n + Outs) * in + k);
     }
     decltype(By::load(w)) weights[Outs];
     for (int n = 0; n < Outs; ++n) weights[n] = By::load(w + n * in + k);
@@ -792,7 +798,7 @@ void look(const float* q, const float* k, const float* v, const float* cosines, 
       for (int i = 0; i < kLanes; ++i) {
         const T* key = keys + (s + i) * width;
         dot[i] = Vec{};
-        for (int64_t c = 0; c < width; c += kLine) __builtin_prefetch(key + kAhead * width + c);
+        for (int64_t c = 0; c < width; c += kLine) ahead(key + kAhead * width + c);
         for (int64_t c = 0; c + kLanes <= width; c += kLanes) dot[i] += load(query + c) * load(key + c);
       }
       store(scores + s, sums_of(dot));
@@ -821,7 +827,7 @@ void look(const float* q, const float* k, const float* v, const float* cosines, 
     for (; c + 4 * kLanes <= width; c += 4 * kLanes) {
       Vec sums[4] = {};
       for (int64_t s = 0; s < seen; ++s) {
-        for (int64_t l = 0; l < 4 * kLanes; l += kLine) __builtin_prefetch(values + (s + kAhead) * width + c + l);
+        for (int64_t l = 0; l < 4 * kLanes; l += kLine) ahead(values + (s + kAhead) * width + c + l);
         for (int i = 0; i < 4; ++i) sums[i] += scores[s] * load(values + s * width + c + i * kLanes);
       }
       for (int i = 0; i < 4; ++i) store(out + c + i * kLanes, sums[i] / weight);

@@ -29,11 +29,20 @@ from jaxtyping import Array, Float, Int
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-w")
 SETTING = "GOT_JAX_KERNELS"  # 0: do without them; vectors: without products of bfloat16
+PLAIN = "GOT_JAX_PLAIN"  # what to do without, with commas between: kernels, or a part of some
+KERNELS = ("linear", "rows", "decode_step", "square", "causal", "attend", "attend_back")
+PARTS = ("fused", "prefetch")  # what `linear` does around its product; asking for memory ahead
 
 
-def native() -> bool:
-    """Are programs compiled for this machine's CPU with the kernels? Asks for them to be built on first use."""
-    return jax.default_backend() == "cpu" and os.environ.get(SETTING) != "0" and _register()
+def native(kernel: str = "") -> bool:
+    """Are programs compiled for this machine's CPU with this kernel (or with any)? Builds them all on first use."""
+    plain = bool(kernel) and without(kernel)
+    return jax.default_backend() == "cpu" and os.environ.get(SETTING) != "0" and not plain and _register()
+
+
+def without(name: str) -> bool:
+    """Is this kernel, or part of one, left out by the environment? It is for finding faults and measuring gains."""
+    return name in os.environ.get(PLAIN, "").split(",")
 
 
 def rounds() -> bool:
@@ -54,7 +63,7 @@ def _register() -> bool:
         said = getattr(err, "stderr", None) or str(err)
         logging.getLogger(__name__).info("got-jax does without its CPU kernels, slower: %s", said.strip()[-300:])
         return False
-    for name in ("linear", "rows", "decode_step", "square", "causal", "attend", "attend_back"):
+    for name in KERNELS:
         handler = jax.ffi.pycapsule(getattr(library, f"got_{name}"))
         jax.ffi.register_ffi_target(f"got_jax_{name}", handler, platform="cpu")
     return True
@@ -66,14 +75,15 @@ def _built() -> Path:
     compiler = next((path for path in found if path), None)
     if compiler is None:
         raise OSError("no C++ compiler was found; install g++")
-    about = "\0".join((SOURCE.read_text(), compiler, jaxlib.__version__, *FLAGS, platform.machine(), _processor()))
+    flags = (*FLAGS, *(["-DGOT_WITHOUT_PREFETCH"] if without("prefetch") else []))
+    about = "\0".join((SOURCE.read_text(), compiler, jaxlib.__version__, *flags, platform.machine(), _processor()))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got-jax" / "kernels"
     kept = cache / f"{hashlib.sha256(about.encode()).hexdigest()[:24]}.so"
     if not kept.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as scratch:  # another process may be at it too
             made = Path(scratch) / kept.name
-            command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(made)]
+            command = [compiler, *flags, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(made)]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
             os.replace(made, kept)
     return kept

@@ -47,7 +47,7 @@ def linear(
 ) -> Float[Array, "*B N"]:
     """before(x) . w^T + bias + plus; sums in float32.
 
-    A processor with matrix units rounds `x` to bfloat16 for weights that are kept in bfloat16 or int8.
+    A processor that multiplies bfloat16 rounds `x` to it for weights that are kept in bfloat16 or int8.
 
     Args:
         norm, eps: when given, before(x) is x / sqrt(mean(x^2) + eps) * norm.
@@ -56,17 +56,22 @@ def linear(
         dtype: of the result; default: of `x`.
     """
     dtype = x.dtype if dtype is None else dtype
-    if w.values.dtype in (jnp.float32, jnp.bfloat16, jnp.int8) and kernels.native():
-        y = kernels.linear(x.astype(jnp.float32), w.values, w.scale, bias, norm, eps, gated, plus)
-        return y.astype(dtype)
+    served = w.values.dtype in (jnp.float32, jnp.bfloat16, jnp.int8) and kernels.native("linear")
+    call = lambda x, *around: kernels.linear(x.astype(jnp.float32), w.values, w.scale, bias, *around)
+    if served and kernels.native("fused"):
+        return call(x, norm, eps, gated, plus).astype(dtype)
     if norm is not None:
         x = rms_norm(x, norm, eps)
     if gated:
         gate, up = jnp.split(x, 2, axis=-1)
         x = jax.nn.silu(gate) * up
-    y = jnp.einsum("...k,nk->...n", x, w.values.astype(x.dtype), preferred_element_type=jnp.float32)
-    y = y if w.scale is None else y * w.scale
-    y = (y if bias is None else y + bias).astype(dtype)
+    if served:
+        y = call(x, None, 0.0, False, None)
+    else:
+        y = jnp.einsum("...k,nk->...n", x, w.values.astype(x.dtype), preferred_element_type=jnp.float32)
+        y = y if w.scale is None else y * w.scale
+        y = y if bias is None else y + bias
+    y = y.astype(dtype)
     return y if plus is None else y + plus
 
 
@@ -78,7 +83,7 @@ def rms_norm(x: Float[Array, "*B K"], scale: Float[Array, "K"], eps: float) -> F
 
 def rows_of(w: Matrix, index: Int[Array, "*B"], dtype: Any) -> Float[Array, "*B K"]:
     """The rows at `index`: embedding by a table that is also the matrix of scores."""
-    if w.values.dtype in (jnp.float32, jnp.bfloat16, jnp.int8) and kernels.native():
+    if w.values.dtype in (jnp.float32, jnp.bfloat16, jnp.int8) and kernels.native("rows"):
         return kernels.rows(w.values, w.scale, index).astype(dtype)  # XLA widens the whole table first
     rows = w.values[index].astype(dtype)
     return rows if w.scale is None else rows * w.scale[index][..., None].astype(dtype)

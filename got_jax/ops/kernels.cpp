@@ -663,12 +663,14 @@ void linear_of(ffi::ThreadPool& pool, const float* x, const W* w, const After& a
     if (has_tiles() && (as_kept || rows > 4)) return linear_tiles(pool, x, w, after, y, rows, in, out);
 #endif
     if (has_pairs()) {
-      if (rows > kFew) return linear_strips<Pair>(pool, x, w, after, y, rows, in, out);
+      // int8 must be widened before pairs take it: fewer rows are faster as floats, of the same factors.
+      constexpr int64_t few = as_kept ? 48 : 12;
+      if (rows > few) return linear_strips<Pair>(pool, x, w, after, y, rows, in, out);
       Lines<Bf16> rounded(rows * in);
       store_all(x, rows * in, rounded.data());
       if constexpr (as_kept) {
         return linear_dots(pool, rounded.data(), w, after, y, rows, in, out);
-      } else {  // int8 must be widened before pairs take it: a few rows are faster as floats, of the same factors
+      } else {
         Lines<float> widened(rows * in);
         for (int64_t i = 0; i < rows * in; ++i) widened[i] = widen(rounded[i]);
         return linear_dots(pool, widened.data(), w, after, y, rows, in, out);

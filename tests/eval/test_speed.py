@@ -40,6 +40,19 @@ def test_both_sides_run_every_work(tmp_path, capsys):
     assert capsys.readouterr().out.strip() == text.strip()
 
 
+def test_the_model_is_timed_without_a_kernel(tmp_path, capsys):
+    shape = [word for path, value in SMALL.items() for word in (f"--{path}", str(value))]
+    options = ["--ours", "int8", "int8-rows-fused", "--no-rival", "--repeats", "1", "--batches", "2", "--quick"]
+    assert speed.main([*options, "--only", "prefill", "decode", "--out", str(tmp_path), *shape]) == 0
+    report = json.loads((tmp_path / "speed.json").read_text())
+    assert list(report["seconds"]) == ["prefill of 300 tokens", "decode, batch 2"]
+    assert list(report["peak_gib"]) == ["got-jax int8", "got-jax int8-rows-fused"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        speed.main(["--ours", "int8-row"])
+    assert "'int8-row' is unknown; choose float32" in capsys.readouterr().err
+
+
 def test_the_ratio_compares_the_best_of_both_sides():
     work = speed.Work("decode, batch 4", "tokens/s", "decode", {"rows": 4, "context": 9, "tokens": 10}, 40)
     taken = {"got-jax bfloat16": [2.0, 4.0, 2.5], "got-jax int8": [1.0, 1.0, 1.0], "transformers float32": [3.0] * 3}

@@ -226,7 +226,7 @@ def draw_runs(
 def _filled(text, width_px: int, height_px: int) -> UInt8[np.ndarray, "H W"]:  # text: mupdf.FzText
     from pymupdf import mupdf
 
-    def draw(device, grey) -> None:
+    def draw(device: Any, grey: Any) -> None:
         mupdf.fz_fill_text(device, text, mupdf.FzMatrix(), grey, [0.0], 1.0, mupdf.FzColorParams())
 
     return opacity(draw, width_px, height_px)

@@ -28,7 +28,7 @@ def arrays(*shapes: tuple[int, ...]) -> list[jax.Array]:
 
 @pytest.fixture(params=["kernels", "vectors", "twins"])
 def path(request, monkeypatch) -> Iterator[str]:
-    """With the kernels where this machine can compile them, with them but without matrix units, and without them."""
+    """With the kernels where this machine can compile them, without their products of bfloat16, and without them."""
     jax.clear_caches()
     if request.param == "twins":
         monkeypatch.setenv(kernels.SETTING, "0")
@@ -36,7 +36,7 @@ def path(request, monkeypatch) -> Iterator[str]:
         pytest.skip("no C++ compiler here")
     elif request.param == "vectors":
         if not kernels.rounds():
-            pytest.skip("no matrix units here: what 'kernels' tests")
+            pytest.skip("this processor multiplies no bfloat16: what 'kernels' tests")
         monkeypatch.setenv(kernels.SETTING, "vectors")
         assert not kernels.rounds()
     yield request.param
@@ -66,7 +66,7 @@ def close(got, want, tolerance: float = 1e-5) -> None:
 def test_products(path, kind, rows, inputs, outputs):
     x, w, bias = arrays((rows, inputs), (outputs, inputs), (outputs,))
     if kind != "float32" and kernels.rounds():
-        x = x.astype(jnp.bfloat16).astype(jnp.float32)  # as the matrix units do
+        x = x.astype(jnp.bfloat16).astype(jnp.float32)  # as the kernels do
     kept = matrix(w, kind)
     exact = np.asarray(kept.values, np.float64) * (1 if kept.scale is None else np.asarray(kept.scale)[:, None])
     tolerance = 0.1 if path == "twins" and kind == "bfloat16" else 2e-5
@@ -252,10 +252,8 @@ def test_any_kernel_can_be_left_out(name, tiny, tiny_params, monkeypatch):
     laid = inference.prepare(tiny, tiny_params)
 
     def read(laid):
-        is_image = jnp.arange(tokens.shape[1]) < tiny.encoder.image_tokens
-        caches, hidden = inference.prefill(
-            tiny, laid, tokens, is_image[None] & (tokens > 0), pictures, jnp.asarray(rows), 60
-        )
+        is_image = jnp.broadcast_to(jnp.arange(tokens.shape[1]) < tiny.encoder.image_tokens, tokens.shape)
+        caches, hidden = inference.prefill(tiny, laid, tokens, is_image, pictures, jnp.asarray(rows), 60)
         places = jnp.full(3, tokens.shape[1])
         return hidden, inference.step(tiny, laid, tokens[:, 0], places, caches)[0]
 

@@ -978,10 +978,8 @@ struct Pairs {
   }
   static void second_turned(const float* from, int64_t stride, int64_t rows, int64_t width, Pair* to,
                             int64_t columns) {
-    Lines<Pair> row(whole(width, 32) / 2);
-    for (int64_t r = 0; r < rows; ++r) {
-      rows_of(from + r * stride, stride, 1, width, row.data(), 0);
-      for (int64_t c = 0; c < inner(width); ++c) to[c * columns + r] = row[c];
+    for (int64_t r = 0; r < rows; r += kLanes) {
+      side_by_side(from + r * stride, stride, rows - r, width, to + r, columns, kLanes);
     }
   }
   static void second(const float* from, int64_t stride, int64_t rows, int64_t width, Pair* to, int64_t columns) {
@@ -1033,9 +1031,7 @@ struct InVectors : Rounded {
   static int64_t rows(int64_t count) { return count; }
   static void second_turned(const float* from, int64_t stride, int64_t rows, int64_t width, Bf16* to,
                             int64_t columns) {
-    for (int64_t n = 0; n < rows; n += kLanes) {
-      side_by_side(from + n * stride, stride, rows - n, width, (Pair*)to + n, columns, kLanes);
-    }
+    Pairs::second_turned(from, stride, rows, width, (Pair*)to, columns);
   }
   static void second(const float* from, int64_t stride, int64_t rows, int64_t width, Bf16* to, int64_t columns) {
     Pairs::second(from, stride, rows, width, (Pair*)to, columns);

@@ -29,9 +29,7 @@ from jaxtyping import Array, Float, Int
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-w")
 SETTING = "GOT_JAX_KERNELS"  # 0: do without them; vectors: without products of bfloat16
-PLAIN = "GOT_JAX_PLAIN"  # what to do without, with commas between: kernels, or a part of some
-KERNELS = ("linear", "rows", "decode_step", "square", "causal", "attend", "attend_back")
-PARTS = ("fused", "prefetch")  # what `linear` does around its product; asking for memory ahead
+PLAIN = "GOT_JAX_PLAIN"  # kernels to do without, commas between; or "fused" (around products), "prefetch"
 
 
 def native(kernel: str = "") -> bool:
@@ -63,7 +61,7 @@ def _register() -> bool:
         said = getattr(err, "stderr", None) or str(err)
         logging.getLogger(__name__).info("got-jax does without its CPU kernels, slower: %s", said.strip()[-300:])
         return False
-    for name in KERNELS:
+    for name in ("linear", "rows", "decode_step", "square", "causal", "attend", "attend_back"):
         handler = jax.ffi.pycapsule(getattr(library, f"got_{name}"))
         jax.ffi.register_ffi_target(f"got_jax_{name}", handler, platform="cpu")
     return True

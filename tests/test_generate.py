@@ -118,7 +118,7 @@ def test_bad_limits_are_refused(options):
 def test_buckets_hold_their_tokens_and_waste_little(tokens):
     size = bucket(tokens)
     assert size >= tokens
-    assert size - tokens < max(64, size / 4)
+    assert size - tokens < max(32, size / 8)
     assert bucket(size) == size
 
 

@@ -558,18 +558,24 @@ inline void side_by_side(const From* from, int64_t row, int64_t rows, int64_t co
 }
 #endif
 
-// sums[kTall][2] = a . b: kTall rows of x, their numbers (or pairs) side by side, times kWide outputs, likewise.
+// sums[kTall][2] = a . b: kTall rows of x, their numbers (or pairs) side by side, times kWide outputs, likewise. Partial
+// sums of kPart are added up: a long sum in one go loses digits.
 template <typename Number>
 inline void sums_of_tile(const Number* a, const Number* b, int64_t inner, Vec to[kTall][2]) {
-  Vec sums[kTall][2] = {};
-  for (int64_t k = 0; k < inner; ++k, a += kTall, b += kWide) {
-    const auto left = many(b), right = many(b + kLanes);
+  constexpr int64_t kPart = 512;
+  for (int64_t start = 0; start < inner; start += kPart) {
+    Vec sums[kTall][2] = {};
+    for (int64_t k = start; k < std::min(inner, start + kPart); ++k, a += kTall, b += kWide) {
+      const auto left = many(b), right = many(b + kLanes);
+      for (int m = 0; m < kTall; ++m) {
+        add(sums[m][0], a[m], left);
+        add(sums[m][1], a[m], right);
+      }
+    }
     for (int m = 0; m < kTall; ++m) {
-      add(sums[m][0], a[m], left);
-      add(sums[m][1], a[m], right);
+      for (int i = 0; i < 2; ++i) to[m][i] = start > 0 ? to[m][i] + sums[m][i] : sums[m][i];
     }
   }
-  std::memcpy(to, sums, sizeof(sums));
 }
 
 // y[rows, out] = x . w^T and what comes after, for many rows: a strip of w is laid out and stays in the cache, and all
@@ -578,7 +584,7 @@ template <typename Number, typename W>
 void linear_strips(ffi::ThreadPool& pool, const float* x, const W* w, const After& after, float* y, int64_t rows,
                    int64_t in, int64_t out) {
   constexpr int64_t kNumbers = std::is_same_v<Number, float> ? 1 : 2;
-  constexpr int64_t kDeep = 512 * kNumbers, kStrip = 256;
+  constexpr int64_t kDeep = (kLanes == 8 ? 1536 : 1024) * kNumbers, kStrip = 4 * kWide;  // a strip fits the L2 cache
   const int64_t tiles = (rows + kTall - 1) / kTall, threads = pool.num_threads();
   const int64_t places = (in + kNumbers - 1) / kNumbers;
   std::unique_ptr<Number[]> packed(new Number[tiles * kTall * places + kLanes]);
@@ -928,6 +934,8 @@ struct Floats {
   static int64_t rows(int64_t count) { return count; }
   static int64_t inner(int64_t count) { return count; }
   static int64_t size(int64_t inner, int64_t columns) { return inner * columns; }
+  // How much of a second factor's `all` rows to sum over when what meets those after the first `count` is zero.
+  static int64_t enough(int64_t count, int64_t) { return count; }
 
   static void first(const float* from, int64_t stride, int64_t rows, int64_t width, float scale, float* to) {
     for (int64_t r = 0; r < rows; ++r) {
@@ -940,8 +948,8 @@ struct Floats {
   // A second factor whose columns are `from`'s rows.
   static void second_turned(const float* from, int64_t stride, int64_t rows, int64_t width, float* to,
                             int64_t columns) {
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t c = 0; c < width; ++c) to[c * columns + r] = from[r * stride + c];
+    for (int64_t r = 0; r < rows; r += kLanes) {
+      side_by_side(from + r * stride, stride, rows - r, width, to + r, columns, kLanes);
     }
   }
   // A second factor as it is.
@@ -1029,6 +1037,7 @@ struct Rounded {
 struct InVectors : Rounded {
   struct Scope {};
   static int64_t rows(int64_t count) { return count; }
+  static int64_t enough(int64_t count, int64_t) { return count; }
   static void second_turned(const float* from, int64_t stride, int64_t rows, int64_t width, Bf16* to,
                             int64_t columns) {
     Pairs::second_turned(from, stride, rows, width, (Pair*)to, columns);
@@ -1048,6 +1057,7 @@ struct InVectors : Rounded {
 struct InTiles : Rounded {
   using Scope = Tiling;
   static int64_t rows(int64_t count) { return whole(count, 32); }
+  static int64_t enough(int64_t, int64_t all) { return all; }  // tiles lie as far apart as all of it takes
   static void second_turned(const float* from, int64_t stride, int64_t rows, int64_t width, Bf16* to,
                             int64_t columns) {
     Tile* at = (Tile*)to;
@@ -1264,7 +1274,7 @@ struct Causal {
           if (own > 0) weigh(s, weight + i * kKeys, end, &top[i], &total[i], &sums[i * wide], wide);
           std::fill(weight + i * kKeys + end, weight + (i + 1) * kKeys, Number{});
         }
-        Way::product(weight, kKeys, &values[b * v_size], wide, sums.data(), wide, count, wide, there);
+        Way::product(weight, kKeys, &values[b * v_size], wide, sums.data(), wide, count, wide, Way::enough(seen, there));
       }
       for (int64_t i = 0; i < count; ++i) {
         for (int64_t c = 0; c < width; ++c) out[(row + i) * out_stride + c] = sums[i * wide + c] / total[i];

@@ -167,11 +167,11 @@ def _empty(like: State, rows: int) -> State:
 def _widened(state: State, slots: int) -> State:
     """The same rows with more slots."""
     more = slots - state.history.shape[1]
-    pad = lambda a, axis: jnp.pad(a, [(0, more if n == axis else 0) for n in range(a.ndim)])
+    pad = lambda a: jnp.pad(a, ((0, 0), (0, more)))
     return state._replace(
-        cache=jax.tree.map(lambda a: pad(a, 2), state.cache),
-        history=pad(state.history, 1),
-        logprobs=pad(state.logprobs, 1),
+        cache=[layer.widened(more) for layer in state.cache],
+        history=pad(state.history),
+        logprobs=pad(state.logprobs),
     )
 
 

@@ -182,7 +182,7 @@ def bucket(tokens: int) -> int:
 class State(NamedTuple):
     """Rows that are being answered: what the decode loop carries. `history` holds prompt and answer from position 0."""
 
-    cache: Any  # KVCache of the plain model, a LayerCache a layer of `inference`
+    cache: Any  # KVCache of the plain model, a `Cache` a layer of `inference`
     history: Int[Array, "B S"]
     logprobs: Float[Array, "B S"]  # of the decoded tokens of history
     lengths: Int[Array, "B"]  # tokens of history that are set

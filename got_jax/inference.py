@@ -22,7 +22,7 @@ from got_jax.errors import require
 from got_jax.models.got import normalise_pixels, place_images
 from got_jax.models.vitdet import cut_patches, merge_windows, partition_windows
 from got_jax.ops import kernels
-from got_jax.ops.attention import Heads, LayerCache, causal_attention, decode_step, square_attention
+from got_jax.ops.attention import Cache, Heads, causal_attention, decode_step, square_attention
 from got_jax.ops.conv import views3x3
 from got_jax.ops.linear import Matrix, linear, matrix, rms_norm, rows_of
 from got_jax.weights.lazy import lazy
@@ -220,7 +220,7 @@ def _layer_norm(x: Array, p: dict, eps: float) -> Array:
     return (y * p["scale"] + p["bias"]).astype(x.dtype)
 
 
-Attend = Callable[[Heads, Any], tuple[Array, LayerCache]]
+Attend = Callable[[Heads, Any], tuple[Array, Cache]]
 
 
 def _decoder(
@@ -231,7 +231,7 @@ def _decoder(
     caches: list[Any],
     attend: Attend,
     only: Array | None = None,
-) -> tuple[Array, list[LayerCache]]:
+) -> tuple[Array, list[Cache]]:
     """Blocks over [B, L, D]; `attend` is given the heads and what it needs of a layer's cache.
 
     `only` [B]: the place of each row whose state is asked for: [B, 1, D]. What follows the last attention, most of
@@ -266,7 +266,7 @@ def prefill(
     slots: int,
     cache: str = "",
     only: Int[Array, "B"] | None = None,
-) -> tuple[list[LayerCache], Float[Array, "B L D"]]:
+) -> tuple[list[Cache], Float[Array, "B L D"]]:
     """Runs whole prompts: a cache of `slots` slots that holds them, and their final hidden states.
 
     Args:
@@ -288,12 +288,12 @@ def prefill_embedded(
     slots: int,
     cache: str = "",
     only: Int[Array, "B"] | None = None,
-) -> tuple[list[LayerCache], Float[Array, "B L D"]]:
+) -> tuple[list[Cache], Float[Array, "B L D"]]:
     """The same from embeddings."""
     c, rounded = config.decoder, config.dtype == "bfloat16"
     rows, length = x.shape[:2]
 
-    def attend(heads: Heads, _: None) -> tuple[Array, LayerCache]:
+    def attend(heads: Heads, _: None) -> tuple[Array, Cache]:
         return causal_attention(heads, c.kv_heads, slots, jnp.dtype(cache or config.dtype), c.query_block, rounded)
 
     positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
@@ -306,12 +306,12 @@ def step(
     params: Prepared,
     tokens: Int[Array, "B"],
     positions: Int[Array, "B"],
-    caches: list[LayerCache],
-) -> tuple[Float[Array, "B D"], list[LayerCache]]:
+    caches: list[Cache],
+) -> tuple[Float[Array, "B D"], list[Cache]]:
     """Feeds one token a row at `positions`: final hidden states, and the caches with it."""
     x = rows_of(params.decoder["embedding"], tokens[:, None], activations(config))
 
-    def attend(heads: Heads, cache: LayerCache) -> tuple[Array, LayerCache]:
+    def attend(heads: Heads, cache: Cache) -> tuple[Array, Cache]:
         return decode_step(jax.tree.map(lambda a: a[:, 0], heads), positions, cache)
 
     hidden, caches = _decoder(config, params, x, positions[:, None], caches, attend)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import jax
 import numpy as np
 import pytest
@@ -32,8 +34,21 @@ def laid(tiny, tiny_params):
     return inference.prepare(tiny, tiny_params)
 
 
-@pytest.mark.parametrize(("rows", "cache"), [(1, ""), (3, ""), (8, ""), (3, "int8")])
-def test_answers_are_those_that_requests_get_alone(tiny, laid, monkeypatch, rows, cache):
+@pytest.fixture
+def device(request, monkeypatch) -> Iterator[str]:
+    """What programs are traced for: a TPU keeps its cache in another way."""
+    jax.clear_caches()
+    monkeypatch.setattr(jax, "default_backend", lambda: request.param)
+    yield request.param
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize(
+    ("rows", "cache", "device"),
+    [(1, "", "cpu"), (3, "", "cpu"), (8, "", "cpu"), (3, "int8", "cpu"), (3, "", "tpu"), (3, "int8", "tpu")],
+    indirect=["device"],
+)
+def test_answers_are_those_that_requests_get_alone(tiny, laid, monkeypatch, rows, cache, device):
     monkeypatch.setattr(batching, "CHUNK", 3)
     asked = requests([1, 2, 1, 0, 3, 1, 1])
     decode = DecodeConfig(14, 3, cache)

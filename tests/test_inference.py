@@ -29,23 +29,37 @@ def arrays(*shapes: tuple[int, ...]) -> list[jax.Array]:
 @pytest.fixture(params=["kernels", "vectors", "twins"])
 def path(request, monkeypatch) -> Iterator[str]:
     """With the kernels where this machine can compile them, without their products of bfloat16, and without them."""
+    yield from ways(request.param, monkeypatch)
+
+
+@pytest.fixture(params=["kernels", "vectors", "twins", "tpu"])
+def reading(request, monkeypatch) -> Iterator[str]:
+    """The same, and what a TPU runs."""
+    yield from ways(request.param, monkeypatch)
+
+
+def ways(way: str, monkeypatch) -> Iterator[str]:
     jax.clear_caches()
-    if request.param == "twins":
+    if way == "twins":
         monkeypatch.setenv(kernels.SETTING, "0")
+    elif way == "tpu":
+        monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     elif not kernels.native():
         pytest.skip("no C++ compiler here")
-    elif request.param == "vectors":
+    elif way == "vectors":
         if not kernels.rounds():
             pytest.skip("this processor multiplies no bfloat16: what 'kernels' tests")
         monkeypatch.setenv(kernels.SETTING, "vectors")
         assert not kernels.rounds()
-    yield request.param
+    yield way
     jax.clear_caches()  # programs are kept by their arguments, not by what is in the environment
 
 
-def plain(cache: attention.LayerCache) -> tuple[np.ndarray, np.ndarray]:
+def plain(cache: attention.Cache) -> tuple[np.ndarray, np.ndarray]:
     """Keys and values as float32."""
-    keys, values = (np.asarray(x, np.float32) for x in cache[:2])
+    apart = isinstance(cache, attention.LayerCache)
+    both = cache[:2] if apart else np.split(np.asarray(cache.pairs).swapaxes(1, 2), 2, axis=-1)
+    keys, values = (np.asarray(x, np.float32) for x in both)
     if cache.key_scales is None or cache.value_scales is None:
         return keys, values
     return keys * np.asarray(cache.key_scales)[..., None], values * np.asarray(cache.value_scales)[..., None]
@@ -109,7 +123,7 @@ def test_attention_of_squares(path, side, squares, heads, width):
 @pytest.mark.parametrize(
     ("length", "heads", "groups", "width"), [(1, 2, 1, 8), (70, 4, 2, 16), (300, 2, 2, 64), (600, 3, 1, 6)]
 )
-def test_attention_of_prompts(path, dtype, length, heads, groups, width):
+def test_attention_of_prompts(reading, dtype, length, heads, groups, width):
     everything, angles = arrays((2, length, heads + 2 * groups, width), (2, length, width // 2))
     given = attention.Heads(everything, jnp.cos(angles), jnp.sin(angles))
     q, k, v = attention.rotated(given, groups)
@@ -119,7 +133,8 @@ def test_attention_of_prompts(path, dtype, length, heads, groups, width):
     out, cache = run(given, groups, length + 5, jnp.dtype(dtype), 0, False)
     close(out, want)
     close(run(given, groups, length + 5, jnp.dtype(dtype), 0, True)[0], want, ROUNDED)
-    assert cache.keys.dtype == cache.values.dtype == dtype
+    assert isinstance(cache, attention.PairedCache) == (reading == "tpu")
+    assert cache[0].dtype == dtype
     keys, values = plain(cache)
     close(keys[:, :, :length], k.swapaxes(1, 2), NEAR[dtype])
     close(values[:, :, :length], v.swapaxes(1, 2), NEAR[dtype])
@@ -197,12 +212,15 @@ def test_norm_and_gate_before_a_product_and_the_sum_after_it(path, kind, rows, i
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize(("slots", "heads", "groups", "width"), [(9, 2, 1, 8), (64, 4, 4, 64), (33, 6, 2, 10)])
-def test_one_token_against_the_cache(path, dtype, slots, heads, groups, width):
+def test_one_token_against_the_cache(reading, dtype, slots, heads, groups, width):
     everything, angles, keys, values = arrays(
         (3, heads + 2 * groups, width), (3, width // 2), *[(3, groups, slots, width)] * 2
     )
     (keys, key_scales), (values, value_scales) = (attention.kept(x, jnp.dtype(dtype)) for x in (keys, values))
     before = attention.LayerCache(keys, values, key_scales, value_scales)
+    if reading == "tpu":
+        pairs = jnp.concatenate([keys, values], axis=-1).swapaxes(1, 2)
+        before = attention.PairedCache(pairs, key_scales, value_scales)
     positions = jnp.array([0, slots - 1, slots // 2])
     given = attention.Heads(everything, jnp.cos(angles), jnp.sin(angles))
     out, after = jax.jit(attention.decode_step)(given, positions, before)
@@ -227,7 +245,7 @@ def prompts_and_pictures(side: int):
     return prompts, jnp.asarray(rng.integers(0, 255, (3, side, side, 3), np.uint8)), np.array([0, 1, 1], np.int32)
 
 
-def test_layout_for_reading_gives_the_plain_models_answers(path, tiny, tiny_params):
+def test_layout_for_reading_gives_the_plain_models_answers(reading, tiny, tiny_params):
     prompts, pictures, rows = prompts_and_pictures(tiny.encoder.image_px)
     laid = inference.prepare(tiny, tiny_params)
     plain = jax.jit(lambda params, pictures: apply(tiny, params, pictures, method="encode"))

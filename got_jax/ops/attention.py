@@ -32,6 +32,32 @@ class LayerCache(NamedTuple):
     key_scales: Float[Array, "B G S"] | None = None
     value_scales: Float[Array, "B G S"] | None = None
 
+    def widened(self, more: int) -> LayerCache:
+        """The same with `more` empty slots."""
+        pad = lambda a: jnp.pad(a, ((0, 0), (0, 0), (0, more), *((0, 0),) * (a.ndim - 3)))
+        return jax.tree.map(pad, self)
+
+
+class PairedCache(NamedTuple):
+    """The same as a TPU keeps it: a slot's heads lie together, each a key and then a value.
+
+    A TPU fills a last axis of 64 numbers up to 128, and writes a token's heads at once: apart from each other, keys
+    and values take twice the memory and are copied whenever a step is (`python -m eval.accelerators`).
+    """
+
+    pairs: Float[Array, "B S G 2*C"] | Int[Array, "B S G 2*C"]
+    key_scales: Float[Array, "B G S"] | None = None
+    value_scales: Float[Array, "B G S"] | None = None
+
+    def widened(self, more: int) -> PairedCache:
+        """The same with `more` empty slots."""
+        pairs = jnp.pad(self.pairs, ((0, 0), (0, more), (0, 0), (0, 0)))
+        pad = lambda a: jnp.pad(a, ((0, 0), (0, 0), (0, more)))
+        return PairedCache(pairs, *jax.tree.map(pad, (self.key_scales, self.value_scales)))
+
+
+Cache = LayerCache | PairedCache
+
 
 class Spans(NamedTuple):
     """The keys that each query looks at: from `first` to `last`, both included."""
@@ -206,7 +232,7 @@ def causal_attention(
     dtype: Any,
     query_block: int = 0,
     rounded: bool = False,
-) -> tuple[Float[Array, "B L K C"], LayerCache]:
+) -> tuple[Float[Array, "B L K C"], Cache]:
     """Attention of whole prompts to themselves, each token up to its own place, for inference.
 
     Args:
@@ -226,10 +252,13 @@ def causal_attention(
     q, k, v = rotated(heads, kv_heads)
     q, k = (q * width**-0.5).astype(given), k.astype(given)
     spans = Spans.up_to(jnp.broadcast_to(jnp.arange(length), (b, length)))
-    rest = lambda y: jnp.pad(y, ((0, 0), (0, 0), (0, slots - length), *[(0, 0)] * (y.ndim - 3)))
-    (keys, key_scales), (values, value_scales) = (kept(y.swapaxes(1, 2), dtype) for y in (k, v))
-    scales = (None, None) if key_scales is None else (rest(key_scales), rest(value_scales))
-    return plain_attention(q, k, v, spans, query_block), LayerCache(rest(keys), rest(values), *scales)
+    (keys, key_scales), (values, value_scales) = kept(k, dtype), kept(v, dtype)
+    scales = [None if x is None else x.swapaxes(1, 2) for x in (key_scales, value_scales)]
+    if jax.default_backend() == "tpu":
+        cache = PairedCache(jnp.concatenate([keys, values], axis=-1), *scales)
+    else:
+        cache = LayerCache(keys.swapaxes(1, 2), values.swapaxes(1, 2), *scales)
+    return plain_attention(q, k, v, spans, query_block), cache.widened(slots - length)
 
 
 def kept(x: Float[Array, "*B C"], dtype: Any) -> tuple[Array, Float[Array, "*B"] | None]:
@@ -254,9 +283,7 @@ def rotated(heads: Heads, kv_heads: int) -> tuple[Array, Array, Array]:
     return turn(q), turn(k), v
 
 
-def decode_step(
-    heads: Heads, positions: Int[Array, "B"], cache: LayerCache
-) -> tuple[Float[Array, "B K C"], LayerCache]:
+def decode_step(heads: Heads, positions: Int[Array, "B"], cache: Cache) -> tuple[Float[Array, "B K C"], Cache]:
     """One token a row: its rotated key and its value go into slot positions[b], its queries look at 0 .. positions[b].
 
     Args:
@@ -264,30 +291,47 @@ def decode_step(
 
     Returns the heads' outputs and the cache as written.
     """
-    given, dtype = heads.all.dtype, cache.keys.dtype
-    if dtype in CACHED and kernels.native("decode_step"):
+    given, dtype = heads.all.dtype, cache[0].dtype  # type: ignore[union-attr]
+    if isinstance(cache, LayerCache) and dtype in CACHED and kernels.native("decode_step"):
         full = heads.all.astype(jnp.float32)
         out, *written = kernels.decode_step(full, heads.cosines, heads.sines, positions, *cache)
         return out.astype(given), LayerCache(*written)  # type: ignore[arg-type]
-    b, groups, slots, width = cache.keys.shape
+    groups = cache.pairs.shape[2] if isinstance(cache, PairedCache) else cache.keys.shape[1]
     q, k, v = rotated(heads, groups)
-    rows = jnp.arange(b)
-    write = lambda old, new: old.at[rows, :, positions].set(new, mode="drop", unique_indices=True)
-    (k, key_scale), (v, value_scale) = kept(k, dtype), kept(v, dtype)
-    cache = cache._replace(keys=write(cache.keys, k), values=write(cache.values, v))
-    if dtype == jnp.int8:
-        cache = cache._replace(
-            key_scales=write(cache.key_scales, key_scale), value_scales=write(cache.value_scales, value_scale)
-        )
+    width = q.shape[-1]
+    cache = _written(cache, positions, k, v)
     near = given if dtype == jnp.int8 else dtype  # every int8 is a number of bfloat16's
-    grouped = (q * width**-0.5).reshape(b, groups, -1, width).astype(near)
-    scores = jnp.einsum("bgrc,bgsc->bgrs", grouped, cache.keys.astype(near), preferred_element_type=jnp.float32)
+    grouped = (q * width**-0.5).reshape(len(q), groups, -1, width).astype(near)
+    if isinstance(cache, PairedCache):
+        keys = values = cache.pairs.astype(near)
+        axes = "bsgc"
+        grouped = jnp.pad(grouped, (*((0, 0),) * 3, (0, width)))  # zeros meet the values
+    else:
+        keys, values, axes = cache.keys.astype(near), cache.values.astype(near), "bgsc"
+    scores = jnp.einsum(f"bgrc,{axes}->bgrs", grouped, keys, preferred_element_type=jnp.float32)
     if cache.key_scales is not None:
         scores = scores * cache.key_scales[:, :, None]
-    scores = jnp.where((jnp.arange(slots) <= positions[:, None])[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    seen = jnp.arange(scores.shape[-1]) <= positions[:, None]
+    scores = jnp.where(seen[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1)
     if cache.value_scales is not None:
         weights = weights * cache.value_scales[:, :, None]
-    values = cache.values.astype(near)
-    out = jnp.einsum("bgrs,bgsc->bgrc", weights.astype(near), values, preferred_element_type=jnp.float32)
-    return out.reshape(q.shape).astype(given), cache
+    out = jnp.einsum(f"bgrs,{axes}->bgrc", weights.astype(near), values, preferred_element_type=jnp.float32)
+    return out[..., -width:].reshape(q.shape).astype(given), cache
+
+
+def _written(cache: Cache, positions: Array, k: Float[Array, "B G C"], v: Float[Array, "B G C"]) -> Cache:
+    """The cache with a key and a value in one slot of each row; past the end: nowhere."""
+    dtype, rows = cache[0].dtype, jnp.arange(len(k))
+    write = lambda old, new: old.at[rows, :, positions].set(new, mode="drop", unique_indices=True)
+    (k, key_scale), (v, value_scale) = kept(k, dtype), kept(v, dtype)
+    if isinstance(cache, PairedCache):
+        both = jnp.concatenate([k, v], axis=-1)
+        pairs = cache.pairs.at[rows, positions].set(both, mode="drop", unique_indices=True)
+        cache = cache._replace(pairs=pairs)
+    else:
+        cache = cache._replace(keys=write(cache.keys, k), values=write(cache.values, v))
+    if key_scale is None:
+        return cache
+    scales = write(cache.key_scales, key_scale), write(cache.value_scales, value_scale)
+    return cache._replace(key_scales=scales[0], value_scales=scales[1])

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test lint node renderers train stages golden clean
+.PHONY: demo test lint node renderers accelerators train stages golden clean
 
 demo: .venv/.core ## read the pictures in samples/ with the shipped model
 	$(BIN)/python -m samples.demo
@@ -25,6 +25,15 @@ $(NODE)/node_modules/.done: $(NODE)/package.json $(NODE)/package-lock.json
 
 renderers: ## everything the formatted engines draw with (apt-get and npm)
 	tools/renderers.sh
+
+FETCH = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target
+JAX = $(shell sed -n 's/^jax==//p' constraints.txt)
+accelerators: .accelerators/.done ## the compilers of TPUs and GPUs, for machines without any (eval.accelerators)
+.accelerators/.done: constraints.txt | .venv/.dev
+	rm -rf .accelerators
+	$(FETCH) .accelerators/tpu 'libtpu==0.0.42.*'
+	$(FETCH) .accelerators/cuda jax-cuda12-plugin==$(JAX) jax-cuda12-pjrt==$(JAX)
+	touch $@
 
 # Huge pages make the step 1.2 x faster on CPU: XLA's large temporaries otherwise fault in 4 KiB at a time.
 TUNED := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4000000000:glibc.malloc.trim_threshold=8000000000
@@ -54,4 +63,4 @@ golden: .venv/.core ## rewrite the texts that tests expect of the demo, after a 
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .accelerators build *.egg-info

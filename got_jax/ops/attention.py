@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from got_jax.ops import kernels
+from got_jax.ops import flash, kernels
 from got_jax.ops.product import rounds
 
 
@@ -42,7 +42,7 @@ class PairedCache(NamedTuple):
     """The same as a TPU keeps it: a slot's heads lie together, each a key and then a value.
 
     A TPU fills a last axis of 64 numbers up to 128, and writes a token's heads at once: apart from each other, keys
-    and values take twice the memory and are copied whenever a step is (`python -m eval.accelerators`).
+    and values take twice the memory and are copied at every call (`python -m eval.accelerators`).
     """
 
     pairs: Float[Array, "B S G 2*C"] | Int[Array, "B S G 2*C"]
@@ -218,6 +218,8 @@ def square_attention(
     if qkv.dtype == jnp.float32 and kernels.native("square"):
         return kernels.square(qkv, table_h.astype(jnp.float32), table_w.astype(jnp.float32), rounded)
     q, k, v = jnp.moveaxis(qkv, 2, 0)
+    if flash.serves((table_h.shape[0] + 1) // 2, q.shape[-1], q.dtype) and not kernels.without("flash"):
+        return flash.square(q, k, v, *relative_biases(q, table_h, table_w), jax.default_backend())
     q, k = relative_position_channels(q, k, table_h, table_w)
     return plain_attention(q, k, v, query_block=query_block)
 
@@ -291,7 +293,7 @@ def decode_step(heads: Heads, positions: Int[Array, "B"], cache: Cache) -> tuple
 
     Returns the heads' outputs and the cache as written.
     """
-    given, dtype = heads.all.dtype, cache[0].dtype  # type: ignore[union-attr]
+    given, dtype = heads.all.dtype, cache[0].dtype
     if isinstance(cache, LayerCache) and dtype in CACHED and kernels.native("decode_step"):
         full = heads.all.astype(jnp.float32)
         out, *written = kernels.decode_step(full, heads.cosines, heads.sines, positions, *cache)

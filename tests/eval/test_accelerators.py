@@ -10,10 +10,10 @@ from got_jax.errors import GotError
 from got_jax.train.flops import GIB
 
 SMALL = {
-    "encoder.image_px": 128,
-    "encoder.width": 32,
+    "encoder.image_px": 512,  # squares that the Pallas kernel serves
+    "encoder.width": 64,
     "encoder.heads": 2,
-    "encoder.mlp_width": 64,
+    "encoder.mlp_width": 96,
     "encoder.depth": 3,
     "encoder.window": 3,
     "encoder.neck_width": 16,

@@ -114,7 +114,7 @@ def compile_all(chip: str, asked: Asked) -> list[Compiled]:
     """Every program for one chip, in the process that it is called in."""
     import jax
 
-    platform = "gpu" if chip in GPUS else "tpu"
+    platform = "gpu" if chip in GPUS else "tpu"  # what tracing asks JAX for
     with mock.patch.object(jax, "default_backend", return_value=platform):
         programs = training(chip, asked) if asked.mesh else reading(chip, asked)
         return [_compiled(name, lowered) for name, lowered in programs]
@@ -130,7 +130,7 @@ def _compiled(name: str, lowered: Callable[[], Any]) -> Compiled:
             if "tile sizes" not in str(err):
                 raise
             memory = program.compile(WITHOUT_TRITON).memory_analysis()
-    except RuntimeError as err:
+    except (RuntimeError, ValueError) as err:  # the compiler's, and Pallas'
         text = " ".join(str(err).split())
         found = re.search(r"total memory required .*? available HBM \([^)]*\)", text)
         return Compiled(name, time.perf_counter() - begun, 0, 0, found.group() if found else text[:200])

@@ -42,7 +42,7 @@ class PairedCache(NamedTuple):
     """The same as a TPU keeps it: a slot's heads lie together, each a key and then a value.
 
     A TPU fills a last axis of 64 numbers up to 128, and writes a token's heads at once: apart from each other, keys
-    and values take twice the memory and are copied at every call (`python -m eval.accelerators`).
+    and values take twice the memory and are copied at every call (docs/gpu-runs.md).
     """
 
     pairs: Float[Array, "B S G 2*C"] | Int[Array, "B S G 2*C"]

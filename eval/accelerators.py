@@ -1,6 +1,7 @@
 """Compiles the full-size model for GPUs and TPUs that are not here, and tells the memory that each program takes there.
 
 python -m eval.accelerators v5e h200
+python -m eval.accelerators h200 --pictures 1 --rows 1 --decoder.depth 2 --dump dump/
 python -m eval.accelerators v6e --rows 1 16 --room 4096 --weights int8
 python -m eval.accelerators v5p --train configs/stage2_joint.py --mesh data=2,fsdp=2 --data.rows 8
 
@@ -49,12 +50,16 @@ WITHOUT_TRITON = {"xla_gpu_enable_triton_gemm": False}  # which finds no way to 
 
 
 class Compiled(NamedTuple):
-    """A program's figures on one device, in bytes, or why it does not compile."""
+    """A program's figures on one device, memory in bytes, or why it does not compile.
+
+    `kernels`: how many it starts, those of a loop once.
+    """
 
     name: str
     seconds: float
     arguments: int
     temporaries: int
+    kernels: int = 0
     fault: str = ""
 
 
@@ -106,6 +111,7 @@ def _gpu(chip: str) -> str:
           registers_per_core_limit: 65536 registers_per_block_limit: 65536
           shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448 shared_memory_per_core: 233472
           block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+          driver_version: "12.9.0" runtime_version: "12.9.0"
           memory_bandwidth: {int(c.memory_bytes_per_s)} l2_cache_size: 52428800 device_memory_size: {c.memory_bytes}
         }}"""
 
@@ -125,17 +131,29 @@ def _compiled(name: str, lowered: Callable[[], Any]) -> Compiled:
     try:
         program = lowered()
         try:
-            memory = program.compile().memory_analysis()
+            made = program.compile()
         except RuntimeError as err:
             if "tile sizes" not in str(err):
                 raise
-            memory = program.compile(WITHOUT_TRITON).memory_analysis()
+            made = program.compile(WITHOUT_TRITON)
     except (RuntimeError, ValueError) as err:  # the compiler's, and Pallas'
         text = " ".join(str(err).split())
         found = re.search(r"total memory required .*? available HBM \([^)]*\)", text)
-        return Compiled(name, time.perf_counter() - begun, 0, 0, found.group() if found else text[:200])
+        return Compiled(name, time.perf_counter() - begun, 0, 0, 0, found.group() if found else text[:200])
+    memory = made.memory_analysis()
     taken = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return Compiled(name, time.perf_counter() - begun, taken, memory.temp_size_in_bytes)
+    return Compiled(name, time.perf_counter() - begun, taken, memory.temp_size_in_bytes, kernels_of(made.as_text()))
+
+
+def kernels_of(text: str) -> int:
+    """How many kernels a compiled program starts, those of a loop once; of a GPU's program, in XLA's words.
+
+    Fusions, calls of libraries and of Pallas kernels, and copies are kernels.
+    """
+    bodies = set(re.findall(r"body=%([\w.-]+)", text))
+    blocks = [block for block in re.split(r"\n(?=ENTRY |%)", text) if block.startswith(("ENTRY ", "%"))]
+    started = [block for block in blocks if block.startswith("ENTRY ") or block[1:].split(" ", 1)[0] in bodies]
+    return sum(len(re.findall(r" (?:fusion|custom-call|copy|scatter|sort|dot)\(", block)) for block in started)
 
 
 Programs = Iterator[tuple[str, Callable[[], Any]]]
@@ -148,7 +166,7 @@ def reading(chip: str, asked: Asked) -> Programs:
     import numpy as np
     from jax.sharding import SingleDeviceSharding
 
-    from got_jax.generate import Rules, advance, begin
+    from got_jax.generate import Rules, begin, loop
     from got_jax.inference import encode, prepare
     from got_jax.models.got import abstract_params
     from got_jax.weights.lazy import Lazy
@@ -171,7 +189,7 @@ def reading(chip: str, asked: Asked) -> Programs:
         yield f"prefill {n} x {PROMPT}", functools.partial(begin.lower, config, rules, asked.room, *given)
         state = there(jax.eval_shape(functools.partial(begin, config, rules, asked.room), *given))
         name = f"decode {n} at {PROMPT + asked.room}"
-        yield name, functools.partial(advance.lower, config, rules, params, state, shape(ints))
+        yield name, functools.partial(loop(True).lower, config, rules, params, state, shape(ints))
 
 
 def training(chip: str, asked: Asked) -> Programs:
@@ -193,28 +211,30 @@ def training(chip: str, asked: Asked) -> Programs:
 
 def table(results: dict[str, list[Compiled]]) -> str:
     """Markdown: a line a program."""
-    lines = ["| chip | program | arguments and results, GiB | temporaries, GiB | of its memory | compiled in, s |"]
-    lines.append("|---|---|---|---|---|---|")
+    heads = "chip", "program", "arguments and results, GiB", "temporaries, GiB", "of its memory", "kernels"
+    lines = [f"| {' | '.join((*heads, 'compiled in, s'))} |", "|---" * 7 + "|"]
     for chip, programs in results.items():
         for p in programs:
             part = f"{(p.arguments + p.temporaries) / CHIPS[chip].memory_bytes:.0%}"
             sizes = [f"{size / GIB:.2f}" for size in (p.arguments, p.temporaries)]
-            cells = ["does not compile", "", p.fault] if p.fault else [*sizes, part]
+            kernels = str(p.kernels) if chip in GPUS else ""
+            cells = ["does not compile", "", p.fault, ""] if p.fault else [*sizes, part, kernels]
             lines.append(f"| {chip} | {p.name} | {' | '.join(cells)} | {p.seconds:.0f} |")
     return "\n".join(lines)
 
 
-def _apart(chip: str, asked: Asked) -> list[Compiled]:
+def _apart(chip: str, asked: Asked, dump: Path | None) -> list[Compiled]:
     """`compile_all` in a process of its own, which finds the chip's compiler."""
     compiler, flags = ("cuda", GPU_FLAGS) if chip in GPUS else ("tpu", "")
+    flags += f" --xla_dump_to={dump / chip} --xla_dump_hlo_as_text" if dump else ""
     variables = mock.patch.dict(os.environ, ENVIRONMENT | {"XLA_FLAGS": flags})
     path = mock.patch.object(sys, "path", [str(COMPILERS / compiler), *sys.path])  # a spawned process gets it
     with variables, path, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(compile_all, chip, asked).result()
 
 
-def measure(chips: list[str], asked: Asked) -> str:
-    """The versions and the table; a process a chip.
+def measure(chips: list[str], asked: Asked, dump: Path | None = None) -> str:
+    """The versions and the table; a process a chip. What the compilers make goes to `dump`.
 
     Raises:
         GotError: when the compilers are missing.
@@ -226,7 +246,7 @@ def measure(chips: list[str], asked: Asked) -> str:
     require(
         COMPILERS.is_dir(), f"{COMPILERS.name} is missing, the compilers for accelerators; run `make accelerators`."
     )
-    results = {chip: _apart(chip, asked) for chip in tqdm(chips, unit="chip")}
+    results = {chip: _apart(chip, asked, dump) for chip in tqdm(chips, unit="chip")}
     return f"{time.strftime('%Y-%m-%d')}, jax {version('jax')}\n\n{table(results)}"
 
 
@@ -247,6 +267,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", choices=["bfloat16", "int8", "int8+cache"], default="bfloat16")
     parser.add_argument("--train", type=Path, metavar="CONFIG", help="a training step instead of reading")
     parser.add_argument("--mesh", default="data=1", metavar="SIZES", help="of --train, as data=2,fsdp=2")
+    parser.add_argument("--dump", type=Path, metavar="DIR", help="keep what XLA's compilers make of the programs")
     args, rest = parser.parse_known_args(argv)
 
     def work() -> str:
@@ -258,7 +279,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             config = override(dataclasses.replace(got_580m(), dtype="bfloat16"), changes_of(rest))
             asked = Asked(config, "", tuple(args.rows), tuple(args.pictures), args.room, args.weights)
-        return measure(args.chips, asked)
+        return measure(args.chips, asked, args.dump)
 
     return printed(work)
 

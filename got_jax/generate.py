@@ -25,6 +25,7 @@ from got_jax.errors import require
 from got_jax.inference import Prepared
 from got_jax.models.got import apply
 from got_jax.models.qwen2 import KVCache, empty_cache
+from got_jax.ops.trial import usable
 from got_jax.sharding import batch_sharding, laid_out
 
 
@@ -270,11 +271,37 @@ def begin(
     return _choose(config, rules, params, state, hidden)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
 def advance(
     config: GotConfig, rules: Rules, params: dict | Prepared, state: State, steps: Int[Array, ""] | int
 ) -> State:
     """At most `steps` more tokens for every row; ends early when all rows are done. `state` is used up."""
+    return loop(isinstance(params, Prepared))(config, rules, params, state, steps)
+
+
+# A GPU then runs the whole loop as one graph, where its driver can (CUDA 12.9); else the host decides after every
+# token whether to go on, and starts the next.
+ONE_GRAPH = {
+    "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE",
+    "xla_gpu_graph_min_graph_size": 1,
+}
+
+
+def loop(laid: bool) -> Any:
+    """`advance` as it is jitted for this device, for weights that are laid out for reading or not."""
+    return _loop(laid and jax.default_backend() == "gpu" and usable("graph", _graph_trial))
+
+
+@functools.cache
+def _loop(graph: bool) -> Any:
+    return jax.jit(_advance, static_argnums=(0, 1), donate_argnums=3, compiler_options=ONE_GRAPH if graph else None)
+
+
+def _graph_trial() -> tuple[Array, Array]:
+    rounds = lambda x: jax.lax.while_loop(lambda x: x[0] < 5, lambda x: x + 1, x)
+    return jax.jit(rounds, compiler_options=ONE_GRAPH)(jnp.arange(4)), jnp.arange(4) + 5
+
+
+def _advance(config: GotConfig, rules: Rules, params: dict | Prepared, state: State, steps: Array | int) -> State:
     every = jnp.arange(len(state.done))
 
     def body(carry: tuple[Array, State]) -> tuple[Array, State]:

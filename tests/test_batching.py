@@ -91,7 +91,8 @@ def test_nothing_asked_is_nothing_answered(tiny, laid):
 def test_programs_are_compiled_once_over_a_mixed_workload(tiny, laid):
     """Sizes are bucketed, so work of sizes that were met before compiles nothing."""
     made = requests([1, 1, 2, 1, 1, 1])
-    programs = (generate_module.begin, generate_module.advance, batching._encode, batching._insert, batching._widened)
+    loop = generate_module.loop(True)
+    programs = (generate_module.begin, loop, batching._encode, batching._insert, batching._widened)
     compiled = lambda: [program._cache_size() for program in programs]  # type: ignore[attr-defined]
 
     def work(seed: int) -> None:

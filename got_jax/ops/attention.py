@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from got_jax.ops import flash, kernels
+from got_jax.ops import few, flash, kernels
 from got_jax.ops.product import rounds
+from got_jax.ops.trial import usable
 
 
 class Heads(NamedTuple):
@@ -218,10 +219,19 @@ def square_attention(
     if qkv.dtype == jnp.float32 and kernels.native("square"):
         return kernels.square(qkv, table_h.astype(jnp.float32), table_w.astype(jnp.float32), rounded)
     q, k, v = jnp.moveaxis(qkv, 2, 0)
-    if flash.serves((table_h.shape[0] + 1) // 2, q.shape[-1], q.dtype) and not kernels.without("flash"):
+    if flash.serves((table_h.shape[0] + 1) // 2, q.shape[-1], q.dtype) and usable("flash", _flash_trial):
         return flash.square(q, k, v, *relative_biases(q, table_h, table_w), jax.default_backend())
     q, k = relative_position_channels(q, k, table_h, table_w)
     return plain_attention(q, k, v, query_block=query_block)
+
+
+def _flash_trial() -> tuple[Array, Array]:
+    side = 32
+    normal = lambda number, *shape: jax.random.normal(jax.random.key(number), shape, jnp.bfloat16)
+    q, k, v = jnp.moveaxis(normal(0, 1, side**2, 3, 2, side), 2, 0)
+    tables = normal(1, 2 * side - 1, side) * 0.3, normal(2, 2 * side - 1, side) * 0.3
+    got = flash.square(q, k, v, *relative_biases(q, *tables), jax.default_backend())
+    return got, plain_attention(*relative_position_channels(q, k, *tables), v)
 
 
 CACHED = (jnp.float32, jnp.bfloat16, jnp.int8)  # what the kernels keep keys and values as
@@ -298,6 +308,19 @@ def decode_step(heads: Heads, positions: Int[Array, "B"], cache: Cache) -> tuple
         full = heads.all.astype(jnp.float32)
         out, *written = kernels.decode_step(full, heads.cosines, heads.sines, positions, *cache)
         return out.astype(given), LayerCache(*written)  # type: ignore[arg-type]
+    if (
+        isinstance(cache, LayerCache)
+        and few.serves_cache(cache.keys.shape, given)
+        and usable("few_decode_step", _few_trial)
+    ):
+        out, *written = few.decode_step(*heads, positions, *cache)
+        return out, LayerCache(*written)
+    return plain_decode_step(heads, positions, cache)
+
+
+def plain_decode_step(heads: Heads, positions: Int[Array, "B"], cache: Cache) -> tuple[Array, Cache]:
+    """`decode_step` in plain JAX."""
+    given, dtype = heads.all.dtype, cache[0].dtype
     groups = cache.pairs.shape[2] if isinstance(cache, PairedCache) else cache.keys.shape[1]
     q, k, v = rotated(heads, groups)
     width = q.shape[-1]
@@ -320,6 +343,19 @@ def decode_step(heads: Heads, positions: Int[Array, "B"], cache: Cache) -> tuple
         weights = weights * cache.value_scales[:, :, None]
     out = jnp.einsum(f"bgrs,{axes}->bgrc", weights.astype(near), values, preferred_element_type=jnp.float32)
     return out[..., -width:].reshape(q.shape).astype(given), cache
+
+
+def _few_trial() -> tuple[Array, Array]:
+    b, heads, slots, width = 2, 4, 128, 64
+    normal = lambda number, *shape: jax.random.normal(jax.random.key(number), shape, jnp.bfloat16)
+    angles = normal(0, b, width // 2).astype(jnp.float32)
+    given = Heads(normal(1, b, 3 * heads, width), jnp.cos(angles), jnp.sin(angles))
+    cache = LayerCache(normal(2, b, heads, slots, width), normal(3, b, heads, slots, width))
+    positions = jnp.array([100, 3])
+    got, *written = few.decode_step(*given, positions, *cache)
+    want, plain = plain_decode_step(given, positions, cache)
+    flat = lambda out, cache: jnp.concatenate([x.ravel() for x in (out, *cache[:2])])
+    return flat(got, written), flat(want, plain)
 
 
 def _written(cache: Cache, positions: Array, k: Float[Array, "B G C"], v: Float[Array, "B G C"]) -> Cache:

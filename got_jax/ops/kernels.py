@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, Int
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-w")
 SETTING = "GOT_JAX_KERNELS"  # 0: do without them; vectors: without products of bfloat16
-PLAIN = "GOT_JAX_PLAIN"  # kernels to do without, commas between; or "fused" (around products), "prefetch", "flash"
+PLAIN = "GOT_JAX_PLAIN"  # kernels to do without, commas between (`eval.speed.LEFT_OUT` has the names)
 
 
 def native(kernel: str = "") -> bool:

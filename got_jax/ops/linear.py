@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from got_jax.errors import GotError
-from got_jax.ops import kernels
+from got_jax.ops import few, kernels
+from got_jax.ops.trial import usable
 
 
 class Matrix(NamedTuple):
@@ -56,23 +58,52 @@ def linear(
         dtype: of the result; default: of `x`.
     """
     dtype = x.dtype if dtype is None else dtype
-    served = w.values.dtype in (jnp.float32, jnp.bfloat16, jnp.int8) and kernels.native("linear")
-    call = lambda x, *around: kernels.linear(x.astype(jnp.float32), w.values, w.scale, bias, *around)
-    if served and kernels.native("fused"):
-        return call(x, norm, eps, gated, plus).astype(dtype)
+    if _served(w) and kernels.native("fused"):
+        y = kernels.linear(x.astype(jnp.float32), *w, bias, norm, eps, gated, plus)
+        return y.astype(dtype)
+    rows = math.prod(x.shape[:-1])
+    if few.serves(rows, w.values.shape, x.dtype, w.values.dtype) and usable("few_linear", _few_trial):
+        flat = None if plus is None else plus.reshape(rows, -1)
+        y = few.linear(x.reshape(rows, -1), *w, bias, norm, eps, gated, flat, dtype)
+        return y.reshape(*x.shape[:-1], -1)
+    return _linear(x, w, bias, norm, eps, gated, plus, dtype)
+
+
+def _served(w: Matrix) -> bool:
+    return w.values.dtype in (jnp.float32, jnp.bfloat16, jnp.int8) and kernels.native("linear")
+
+
+def _linear(x: Array, w: Matrix, bias: Any, norm: Any, eps: float, gated: bool, plus: Any, dtype: Any) -> Array:
+    """The same, what is around the product apart from it."""
     if norm is not None:
         x = rms_norm(x, norm, eps)
     if gated:
         gate, up = jnp.split(x, 2, axis=-1)
         x = jax.nn.silu(gate) * up
-    if served:
-        y = call(x, None, 0.0, False, None)
+    if _served(w):
+        y = kernels.linear(x.astype(jnp.float32), *w, bias, None, 0.0, False, None)
     else:
         y = jnp.einsum("...k,nk->...n", x, w.values.astype(x.dtype), preferred_element_type=jnp.float32)
         y = y if w.scale is None else y * w.scale
         y = y if bias is None else y + bias
     y = y.astype(dtype)
     return y if plus is None else y + plus
+
+
+def _few_trial() -> tuple[Array, Array]:
+    """One row with gates, and 16 with a norm, against what plain JAX makes of them."""
+    outputs, inputs = 130, 192
+    normal = lambda number, *shape: jax.random.normal(jax.random.key(number), shape, jnp.bfloat16)
+    w = matrix(normal(0, outputs, inputs) * inputs**-0.5, "bfloat16")
+    norm, plus = normal(1, inputs), normal(2, 1, outputs)
+    got, want = [], []
+    for x, around in (
+        (normal(3, 1, 2 * inputs), (None, None, 0.0, True, plus)),
+        (normal(4, 16, inputs), (normal(5, outputs), norm, 1e-6, False, None)),
+    ):
+        got.append(few.linear(x, *w, *around, jnp.bfloat16))
+        want.append(_linear(x, w, *around, jnp.bfloat16))
+    return jnp.concatenate(got), jnp.concatenate(want)
 
 
 def rms_norm(x: Float[Array, "*B K"], scale: Float[Array, "K"], eps: float) -> Float[Array, "*B K"]:

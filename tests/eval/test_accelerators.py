@@ -26,11 +26,34 @@ SMALL = {
 
 
 def test_a_line_tells_a_programs_memory_or_why_it_does_not_compile():
-    fits = Compiled("decode 64 at 1312", 12.4, 3 * GIB, 5 * GIB)
-    fails = Compiled("decode 99 at 1312", 3.0, 0, 0, "total memory required (24.88G) exceeds available HBM (15.75G)")
-    first, second = accelerators.table({"v5e": [fits, fails]}).splitlines()[2:]
-    assert first == "| v5e | decode 64 at 1312 | 3.00 | 5.00 | 50% | 12 |"
-    assert second.split(" | ")[2:5] == ["does not compile", "", fails.fault]
+    fits = Compiled("decode 64 at 1312", 12.4, 3 * GIB, 5 * GIB, 167)
+    fails = Compiled("decode 99 at 1312", 3.0, 0, 0, 0, "total memory required (24.88G) exceeds available HBM (15.75G)")
+    lines = accelerators.table({"v5e": [fits, fails], "h200": [fits]}).splitlines()
+    assert lines[2] == "| v5e | decode 64 at 1312 | 3.00 | 5.00 | 50% |  | 12 |"
+    assert lines[3].split(" | ")[2:5] == ["does not compile", "", fails.fault]
+    assert lines[4] == "| h200 | decode 64 at 1312 | 3.00 | 5.00 | 6% | 167 | 12 |"
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_kernels_of_a_loop_count_once_and_those_within_fusions_not():
+    text = """HloModule jit_advance
+
+%fused_add (p: f32[4]) -> f32[4] {
+  ROOT %copy.1 = f32[4]{0} copy(%p)
+}
+
+%body.2 (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %fusion.1 = f32[4]{0} fusion(%p), kind=kLoop, calls=%fused_add
+  %call.1 = f32[4]{0} custom-call(%fusion.1), custom_call_target="__gpu$xla.gpu.triton"
+  %other = f32[4]{0} add(%call.1, %call.1)
+}
+
+ENTRY %main (p: f32[4]) -> f32[4] {
+  %copy.2 = f32[4]{0} copy(%p)
+  %while.1 = (s32[], f32[4]) while(%copy.2), condition=%cond.1, body=%body.2
+}
+"""
+    assert accelerators.kernels_of(text) == 3
 
 
 @pytest.mark.parametrize(
@@ -57,13 +80,29 @@ def test_a_slice_that_no_pod_has_is_refused():
 
 @pytest.mark.skipif(not accelerators.COMPILERS.is_dir(), reason="needs `make accelerators`")
 @pytest.mark.parametrize("chip", ["v5e", "h200"])
-def test_reading_compiles_and_decoding_copies_no_cache(chip, capsys):
+def test_reading_compiles_and_decoding_copies_no_cache(chip, capsys, tmp_path):
     shape = [word for path, value in SMALL.items() for word in (f"--{path}", str(value))]
-    assert accelerators.main([chip, "--rows", "256", "--pictures", "2", "--room", "512", *shape]) == 0
+    sizes = ["--rows", "4", "256", "--pictures", "2", "--room", "512"]
+    assert accelerators.main([chip, *sizes, "--dump", str(tmp_path), *shape]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"| {chip}")]
-    assert [line.split(" | ")[1] for line in lines] == ["encode 2", "prefill 256 x 288", "decode 256 at 800"]
-    kept, temporaries = map(float, lines[-1].split(" | ")[2:4])
+    programs = {line.split(" | ")[1]: line.split(" | ")[2:] for line in lines}
+    assert list(programs) == [
+        "encode 2",
+        "prefill 4 x 288",
+        "decode 4 at 800",
+        "prefill 256 x 288",
+        "decode 256 at 800",
+    ]
+    kept, temporaries = map(float, programs["decode 256 at 800"][:2])
     cache = 2 * 2 * 256 * 800 * 256 * 2 / GIB  # layers, keys and values, rows, slots, width, bytes
     assert cache < kept < cache + 0.25
     if chip == "v5e":
         assert temporaries < cache / 2  # as much as the cache or twice that when steps turn it
+    else:
+        assert int(programs["decode 4 at 800"][3]) <= 6 * SMALL["decoder.depth"] + 25
+        [*_, steps] = sorted((tmp_path / chip).glob("*advance*thunk_sequence_after_thunk_passes.txt"))
+        lines = steps.read_text().splitlines()
+        [number] = [n for n, line in enumerate(lines) if "kWhile" in line]
+        assert "kCommandBuffer" in lines[0]  # the loop is part of a graph
+        assert lines[number].startswith(" ")
+        assert not any("kCommandBuffer" in line for line in lines[number:])

@@ -26,6 +26,7 @@ from got_jax.weights.torch_folders import open_folder, read_folder
 
 CHECKPOINTS = "checkpoints"
 DAMAGED = "damaged"  # beside CHECKPOINTS
+LARGE = 2**20  # bytes of a part
 
 
 class Saved(NamedTuple):
@@ -40,7 +41,11 @@ def open_manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
     """The checkpoints under `folder`; half-written ones of a killed run are cleaned up."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
-    return ocp.CheckpointManager(epath.Path(folder).resolve(), options=options)
+    # Devices that hold the same array write a part each. Of small ones that is no help, and every cut is a program.
+    arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=LARGE)
+    registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+    handler = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+    return ocp.CheckpointManager(epath.Path(folder).resolve(), options=options, item_handlers=handler)
 
 
 @jax.jit
@@ -67,7 +72,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, lanes: Array) -> Non
     try:
         manager.check_for_errors()
         saved = Saved(kept, lanes, bit_sums(kept))
-        manager.save(int(state.step), args=ocp.args.StandardSave(_tree(saved)))
+        manager.save(int(state.step), args=ocp.args.PyTreeSave(_tree(saved)))
     except Exception as err:  # orbax and its file systems raise many kinds
         raise _unwritten(manager, err) from None
 
@@ -97,10 +102,11 @@ def restore(manager: ocp.CheckpointManager, like: Saved, warn: Callable[[str], N
         GotError: when there are checkpoints, but none is whole or fits the config.
     """
     target = _tree(jax.tree.map(_struct, like))
+    placed = ocp.checkpoint_utils.construct_restore_args(target)
     damaged: dict[int, str] = {}
     for step in sorted(manager.all_steps(), reverse=True):
         try:
-            found = manager.restore(step, args=ocp.args.StandardRestore(target))
+            found = manager.restore(step, args=ocp.args.PyTreeRestore(target, restore_args=placed))
             saved = Saved(TrainState(**found["state"]), found["lanes"], found["sums"])
             require(bool(jnp.array_equal(bit_sums(saved.state), saved.sums)), "its bits are not those that were saved")
         except Exception as err:

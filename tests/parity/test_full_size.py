@@ -43,6 +43,15 @@ def random_params(config) -> dict:
     return jax.tree_util.tree_map_with_path(leaf, abstract_params(config))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def optimized():
+    """Here programs run for longer than they take to compile."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(scope="module")
 def model(qwen: QwenTokenizer) -> Model:
     config = dataclasses.replace(got_580m(), dtype="float32")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from got_jax import generate, inference
 from got_jax.models.got import init_params
-from got_jax.ops import attention, few, kernels, trial
+from got_jax.ops import attention, few, flash, kernels, trial
 from got_jax.ops import linear as products
 from got_jax.ops.linear import Matrix, matrix
 
@@ -240,13 +240,14 @@ class TestTrial:
             ("linear", "few_linear", products._few_trial),
             ("decode_step", "few_decode_step", attention._few_trial),
             ("square", "flash", attention._flash_trial),
+            ("windows", "windows", attention._windows_trial),
             ("", "graph", generate._graph_trial),
         ],
     )
     def test_the_kernels_pass_their_own(self, caplog, monkeypatch, name, kernel, test):
         """Interpreted; as they are, a CPU refuses them, and then reads without."""
-        module, device = (attention.flash, "tpu") if name == "square" else (few, "gpu")
-        monkeypatch.setattr(jax, "default_backend", lambda: device)
+        module = flash if name in ("square", "windows") else few
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
         if name:
             assert not trial.usable(kernel, test)
             assert "Only interpret mode is supported on CPU" in caplog.text

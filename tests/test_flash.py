@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +35,33 @@ def test_the_kernel_attends_as_plain_jax(device, side, heads, width, dtype, tole
     np.testing.assert_allclose(np.asarray(got, np.float32), want, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("bfloat16", 0.05)])
+@pytest.mark.parametrize(("side", "heads", "width"), [(14, 2, 64), (3, 1, 16), (20, 2, 16), (8, 1, 32), (1, 2, 16)])
+def test_windows_attend_as_plain_jax(side, heads, width, dtype, tolerance):
+    given = square(side, heads, width, dtype)
+    got = flash.windows(given[0], given[1], given[2], interpret=True)
+    assert got.dtype == dtype
+    want = plain(*(x.astype(jnp.float32) for x in given))
+    np.testing.assert_allclose(np.asarray(got, np.float32), want, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("device", "side", "width", "dtype", "served"),
+    [
+        ("gpu", 14, 64, "bfloat16", True),
+        ("gpu", 40, 32, "float16", True),
+        ("gpu", 70, 64, "bfloat16", False),
+        ("gpu", 14, 80, "bfloat16", False),
+        ("gpu", 14, 8, "bfloat16", False),
+        ("gpu", 14, 64, "float32", False),
+        ("tpu", 14, 64, "bfloat16", False),
+    ],
+)
+def test_windows_that_it_serves(device, side, width, dtype, served, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    assert flash.serves_windows(side, width, dtype) == served
+
+
 @pytest.mark.parametrize(
     ("device", "side", "width", "dtype", "served"),
     [
@@ -57,19 +82,23 @@ def test_squares_that_it_serves(device, side, width, dtype, served, monkeypatch)
 
 
 @pytest.mark.parametrize("left_out", [False, True])
-def test_squares_are_read_with_it_unless_it_is_left_out(left_out, monkeypatch):
-    qkv, table_h, table_w = square(32, 2, 32, "bfloat16")
+@pytest.mark.parametrize(
+    ("device", "side", "kernel", "name"),
+    [("tpu", 32, "square", "flash"), ("gpu", 32, "square", "flash"), ("gpu", 14, "windows", "windows")],
+)
+def test_squares_are_read_with_it_unless_it_is_left_out(device, side, kernel, name, left_out, monkeypatch):
+    given = square(side, 2, 32, "bfloat16")
     calls = []
 
     def noted(*args):
-        calls.append(args[-1])
-        return functools.partial(original, interpret=True)(*args)
+        calls.append(kernel)
+        return original(*args, interpret=True)
 
-    original = flash.square
-    monkeypatch.setattr(flash, "square", noted)
-    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    monkeypatch.setenv(kernels.PLAIN, "flash" if left_out else "")
-    got = attention.square_attention(qkv, table_h, table_w)
-    want = np.asarray(plain(qkv, table_h, table_w), np.float32)
-    assert calls == ([] if left_out else ["tpu"])
+    original = getattr(flash, kernel)
+    monkeypatch.setattr(flash, kernel, noted)
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    monkeypatch.setenv(kernels.PLAIN, name if left_out else "")
+    got = attention.square_attention(given[0], given[1], given[2])
+    want = np.asarray(plain(*given), np.float32)
+    assert calls == ([] if left_out else [kernel])
     np.testing.assert_allclose(np.asarray(got, np.float32), want, rtol=0, atol=0.05)

@@ -219,19 +219,34 @@ def square_attention(
     if qkv.dtype == jnp.float32 and kernels.native("square"):
         return kernels.square(qkv, table_h.astype(jnp.float32), table_w.astype(jnp.float32), rounded)
     q, k, v = jnp.moveaxis(qkv, 2, 0)
-    if flash.serves((table_h.shape[0] + 1) // 2, q.shape[-1], q.dtype) and usable("flash", _flash_trial):
+    sizes = (table_h.shape[0] + 1) // 2, q.shape[-1], q.dtype
+    whole = flash.serves(*sizes)
+    if whole and usable("flash", _flash_trial):
         return flash.square(q, k, v, *relative_biases(q, table_h, table_w), jax.default_backend())
+    if not whole and flash.serves_windows(*sizes) and usable("windows", _windows_trial):
+        return flash.windows(qkv, table_h, table_w)
     q, k = relative_position_channels(q, k, table_h, table_w)
     return plain_attention(q, k, v, query_block=query_block)
 
 
 def _flash_trial() -> tuple[Array, Array]:
-    side = 32
+    qkv, tables, plain = _trial_square(32, 32)
+    q, k, v = jnp.moveaxis(qkv, 2, 0)
+    return flash.square(q, k, v, *relative_biases(q, *tables), jax.default_backend()), plain
+
+
+def _windows_trial() -> tuple[Array, Array]:
+    qkv, tables, plain = _trial_square(14, 64)
+    return flash.windows(qkv, *tables), plain
+
+
+def _trial_square(side: int, width: int) -> tuple[Array, tuple[Array, Array], Array]:
+    """Two heads of one square, tables of relative positions, and what plain JAX makes of them."""
     normal = lambda number, *shape: jax.random.normal(jax.random.key(number), shape, jnp.bfloat16)
-    q, k, v = jnp.moveaxis(normal(0, 1, side**2, 3, 2, side), 2, 0)
-    tables = normal(1, 2 * side - 1, side) * 0.3, normal(2, 2 * side - 1, side) * 0.3
-    got = flash.square(q, k, v, *relative_biases(q, *tables), jax.default_backend())
-    return got, plain_attention(*relative_position_channels(q, k, *tables), v)
+    qkv, table = normal(0, 1, side**2, 3, 2, width), (2 * side - 1, width)
+    tables = normal(1, *table) * 0.3, normal(2, *table) * 0.3
+    q, k, v = jnp.moveaxis(qkv, 2, 0)
+    return qkv, tables, plain_attention(*relative_position_channels(q, k, *tables), v)
 
 
 CACHED = (jnp.float32, jnp.bfloat16, jnp.int8)  # what the kernels keep keys and values as

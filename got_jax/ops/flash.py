@@ -1,6 +1,7 @@
-"""Self-attention of squares on GPUs and TPUs without a score matrix (FlashAttention), as a Pallas kernel.
+"""Self-attention of squares on GPUs and TPUs without a score matrix (FlashAttention), as Pallas kernels.
 
-Its twin is `ops.attention.plain_attention` over `relative_position_channels`.
+`square` is for the whole grid, `windows` for many small squares of any side, on GPUs. Their twin is
+`ops.attention.plain_attention` over `relative_position_channels`.
 """
 
 from __future__ import annotations
@@ -66,6 +67,81 @@ def square(
         interpret=interpret,
     )(q, k, v, rel_w)
     return out.swapaxes(1, 2)
+
+
+KEYS = 64  # of a window that a program looks at in one step
+
+
+def serves_windows(side: int, width: int, dtype: Any) -> bool:
+    """Is there a kernel for this device, and for many squares of this side and heads of this width?"""
+    whole = width >= 16 and width & (width - 1) == 0
+    return jax.default_backend() == "gpu" and whole and side <= 64 and jnp.dtype(dtype).itemsize == 2
+
+
+def windows(
+    qkv: Float[Array, "B P 3 K C"],
+    table_h: Float[Array, "2*side-1 C"],
+    table_w: Float[Array, "2*side-1 C"],
+    interpret: bool = False,
+) -> Float[Array, "B P K C"]:
+    """Self-attention of squares with decomposed relative positions; `qkv` is read, and heads are written, as they lie.
+
+    A block of scores is q . k plus [rel_h, rel_w] . [onehot(row), onehot(column)], a product of few channels.
+
+    Args:
+        interpret: run it as plain JAX, anywhere.
+    """
+    from jax.experimental import pallas as pl
+
+    b, cells, _, heads, width = qkv.shape
+    side = (table_h.shape[0] + 1) // 2
+    room = max(8, 1 << (side - 1).bit_length())  # channels of rows, and of columns
+    # One product with both tables, then each query's part of it.
+    tables = jnp.concatenate([table_h, table_w]).astype(qkv.dtype)
+    full = jnp.einsum("bpkc,tc->bpkt", qkv[:, :, 0], tables)
+    places, offsets = np.divmod(np.arange(cells), side), side - 1 - np.arange(room)
+    part = [np.clip(place[:, None] + offsets, 0, 2 * side - 2) for place in places]
+    part = np.concatenate([part[0], part[1] + 2 * side - 1], axis=-1)
+    biases = jnp.take_along_axis(full, jnp.asarray(part)[None, :, None], axis=-1)
+    return pl.pallas_call(
+        functools.partial(_window, side=side),
+        grid=(b, heads, pl.cdiv(cells, QUERIES["gpu"])),
+        out_shape=jax.ShapeDtypeStruct((b, cells, heads, width), qkv.dtype),
+        compiler_params=_triton(),
+        interpret=interpret,
+    )(qkv, biases)
+
+
+def _window(qkv: Any, biases: Any, out: Any, *, side: int) -> None:
+    """Some queries of one head of one square over all its keys; what lies past the last cell repeats it."""
+    from jax.experimental import pallas as pl
+
+    window, head = pl.program_id(0), pl.program_id(1)
+    cells, width, channels = qkv.shape[1], qkv.shape[-1], biases.shape[-1]
+    mine = jnp.minimum(pl.program_id(2) * QUERIES["gpu"] + jnp.arange(QUERIES["gpu"]), cells - 1)
+    q, bias = qkv[window, mine, 0, head, :] * width**-0.5, biases[window, mine, head, :]
+    product = functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
+    axis = jnp.arange(channels)[:, None]
+
+    def body(step: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        top, total, sums = carry
+        key = step * KEYS + jnp.arange(KEYS)
+        there = jnp.minimum(key, cells - 1)
+        row, column = there // side, there % side + channels // 2
+        place = ((axis == row[None]) | (axis == column[None])).astype(bias.dtype)
+        scores = product(q, qkv[window, there, 1, head, :], (((1,), (1,)), ((), ())))
+        scores = scores + product(bias, place, (((1,), (0,)), ((), ())))
+        scores = jnp.where((key < cells)[None], scores, -1e30)
+        higher = jnp.maximum(top, scores.max(-1, keepdims=True))
+        weights, less = jnp.exp(scores - higher), jnp.exp(top - higher)
+        v = qkv[window, there, 2, head, :]
+        sums = sums * less + product(weights.astype(v.dtype), v, (((1,), (0,)), ((), ())))
+        return higher, total * less + weights.sum(-1, keepdims=True), sums
+
+    zeros = jnp.zeros((QUERIES["gpu"], 1), jnp.float32)
+    first = zeros - 1e30, zeros, jnp.zeros((QUERIES["gpu"], width), jnp.float32)
+    _, total, sums = jax.lax.fori_loop(0, pl.cdiv(cells, KEYS), body, first)
+    out[window, mine, head, :] = (sums / total).astype(out.dtype)
 
 
 def _triton() -> Any:

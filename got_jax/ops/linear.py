@@ -83,9 +83,11 @@ def _linear(x: Array, w: Matrix, bias: Any, norm: Any, eps: float, gated: bool, 
     if _served(w):
         y = kernels.linear(x.astype(jnp.float32), *w, bias, None, 0.0, False, None)
     else:
-        y = jnp.einsum("...k,nk->...n", x, w.values.astype(x.dtype), preferred_element_type=jnp.float32)
+        # Sums are float32's in any case; a bias is what GPUs' libraries add before they round.
+        out = dtype if w.scale is None and jnp.dtype(dtype) == x.dtype else jnp.float32
+        y = jnp.einsum("...k,nk->...n", x, w.values.astype(x.dtype), preferred_element_type=out)
         y = y if w.scale is None else y * w.scale
-        y = y if bias is None else y + bias
+        y = y if bias is None else y + bias.astype(y.dtype)
     y = y.astype(dtype)
     return y if plus is None else y + plus
 

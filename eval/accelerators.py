@@ -52,7 +52,8 @@ WITHOUT_TRITON = {"xla_gpu_enable_triton_gemm": False}  # which finds no way to 
 class Compiled(NamedTuple):
     """A program's figures on one device, memory in bytes, or why it does not compile.
 
-    `kernels`: how many it starts, those of a loop once.
+    `kernels`: how many a GPU's program starts; `cycles`: what a TPU's compiler thinks it takes, its Pallas kernels not
+    counted. Both count a loop once.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Compiled(NamedTuple):
     arguments: int
     temporaries: int
     kernels: int = 0
+    cycles: int = 0
     fault: str = ""
 
 
@@ -139,21 +141,24 @@ def _compiled(name: str, lowered: Callable[[], Any]) -> Compiled:
     except (RuntimeError, ValueError) as err:  # the compiler's, and Pallas'
         text = " ".join(str(err).split())
         found = re.search(r"total memory required .*? available HBM \([^)]*\)", text)
-        return Compiled(name, time.perf_counter() - begun, 0, 0, 0, found.group() if found else text[:200])
+        return Compiled(name, time.perf_counter() - begun, 0, 0, fault=found.group() if found else text[:200])
     memory = made.memory_analysis()
     taken = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return Compiled(name, time.perf_counter() - begun, taken, memory.temp_size_in_bytes, kernels_of(made.as_text()))
+    return Compiled(
+        name, time.perf_counter() - begun, taken, memory.temp_size_in_bytes, *kernels_and_cycles(made.as_text())
+    )
 
 
-def kernels_of(text: str) -> int:
-    """How many kernels a compiled program starts, those of a loop once; of a GPU's program, in XLA's words.
+def kernels_and_cycles(text: str) -> tuple[int, int]:
+    """How many kernels a compiled program starts, and the cycles that its compiler notes; those of a loop once.
 
     Fusions, calls of libraries and of Pallas kernels, and copies are kernels.
     """
     bodies = set(re.findall(r"body=%([\w.-]+)", text))
     blocks = [block for block in re.split(r"\n(?=ENTRY |%)", text) if block.startswith(("ENTRY ", "%"))]
-    started = [block for block in blocks if block.startswith("ENTRY ") or block[1:].split(" ", 1)[0] in bodies]
-    return sum(len(re.findall(r" (?:fusion|custom-call|copy|scatter|sort|dot)\(", block)) for block in started)
+    run = [block for block in blocks if block.startswith("ENTRY ") or block[1:].split(" ", 1)[0] in bodies]
+    kernels = sum(len(re.findall(r" (?:fusion|custom-call|copy|scatter|sort|dot)\(", block)) for block in run)
+    return kernels, sum(int(n) for block in run for n in re.findall(r'"estimated_cycles":"(\d+)"', block))
 
 
 Programs = Iterator[tuple[str, Callable[[], Any]]]
@@ -211,14 +216,22 @@ def training(chip: str, asked: Asked) -> Programs:
 
 def table(results: dict[str, list[Compiled]]) -> str:
     """Markdown: a line a program."""
-    heads = "chip", "program", "arguments and results, GiB", "temporaries, GiB", "of its memory", "kernels"
-    lines = [f"| {' | '.join((*heads, 'compiled in, s'))} |", "|---" * 7 + "|"]
+    heads = (
+        "chip",
+        "program",
+        "arguments and results, GiB",
+        "temporaries, GiB",
+        "of its memory",
+        "kernels",
+        "million cycles",
+    )
+    lines = [f"| {' | '.join((*heads, 'compiled in, s'))} |", "|---" * 8 + "|"]
     for chip, programs in results.items():
         for p in programs:
             part = f"{(p.arguments + p.temporaries) / CHIPS[chip].memory_bytes:.0%}"
             sizes = [f"{size / GIB:.2f}" for size in (p.arguments, p.temporaries)]
-            kernels = str(p.kernels) if chip in GPUS else ""
-            cells = ["does not compile", "", p.fault, ""] if p.fault else [*sizes, part, kernels]
+            counts = [str(p.kernels), ""] if chip in GPUS else ["", f"{p.cycles / 1e6:.1f}"]
+            cells = ["does not compile", "", p.fault, "", ""] if p.fault else [*sizes, part, *counts]
             lines.append(f"| {chip} | {p.name} | {' | '.join(cells)} | {p.seconds:.0f} |")
     return "\n".join(lines)
 

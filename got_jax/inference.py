@@ -24,7 +24,7 @@ from got_jax.models.vitdet import cut_patches, merge_windows, partition_windows
 from got_jax.ops import kernels
 from got_jax.ops.attention import Cache, Heads, causal_attention, decode_step, square_attention
 from got_jax.ops.conv import views3x3
-from got_jax.ops.linear import Matrix, linear, matrix, rms_norm, rows_of
+from got_jax.ops.linear import Matrix, apart, linear, matrix, rms_norm, rows_of
 from got_jax.weights.lazy import lazy
 
 ROW_BLOCK = 512  # rows of the encoder's MLP at once on CPU: what is between its products stays in the cache
@@ -198,7 +198,10 @@ def _encoder_block(config: GotConfig, p: dict, x: Float[Array, "N H W D"], windo
     c, rounded = config.encoder, config.dtype == "bfloat16"
     y = _layer_norm(x, p["norm1"], c.eps)
     y = partition_windows(y, window) if window else y.reshape(len(y), -1, c.width)
-    qkv = linear(y, **p["qkv"]).reshape(*y.shape[:2], 3, c.heads, c.head_width)
+    if jax.default_backend() == "tpu":
+        qkv = apart(y, **p["qkv"], heads=c.heads)
+    else:
+        qkv = linear(y, **p["qkv"]).reshape(*y.shape[:2], 3, c.heads, c.head_width)
     attended = square_attention(qkv, p["rel_h"], p["rel_w"], c.query_block, rounded)
     y = linear(attended.reshape(y.shape), **p["proj"])
     x = x + (merge_windows(y, window, c.grid) if window else y.reshape(x.shape))

@@ -55,11 +55,11 @@ def ways(way: str, monkeypatch) -> Iterator[str]:
     jax.clear_caches()  # programs are kept by their arguments, not by what is in the environment
 
 
-def plain(cache: attention.Cache) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and values as float32."""
-    apart = isinstance(cache, attention.LayerCache)
-    both = cache[:2] if apart else np.split(np.asarray(cache.pairs).swapaxes(1, 2), 2, axis=-1)
-    keys, values = (np.asarray(x, np.float32) for x in both)
+def plain(cache: attention.Cache, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values as float32, [B, G, S, C]."""
+    keys, values = (np.asarray(x, np.float32) for x in cache[:2])
+    if isinstance(cache, attention.FlatCache):
+        keys, values = (x.reshape(*x.shape[:2], groups, -1).swapaxes(1, 2) for x in (keys, values))
     if cache.key_scales is None or cache.value_scales is None:
         return keys, values
     return keys * np.asarray(cache.key_scales)[..., None], values * np.asarray(cache.value_scales)[..., None]
@@ -133,9 +133,9 @@ def test_attention_of_prompts(reading, dtype, length, heads, groups, width):
     out, cache = run(given, groups, length + 5, jnp.dtype(dtype), 0, False)
     close(out, want)
     close(run(given, groups, length + 5, jnp.dtype(dtype), 0, True)[0], want, ROUNDED)
-    assert isinstance(cache, attention.PairedCache) == (reading == "tpu")
+    assert isinstance(cache, attention.FlatCache) == (reading == "tpu")
     assert cache[0].dtype == dtype
-    keys, values = plain(cache)
+    keys, values = plain(cache, groups)
     close(keys[:, :, :length], k.swapaxes(1, 2), NEAR[dtype])
     close(values[:, :, :length], v.swapaxes(1, 2), NEAR[dtype])
     assert not keys[:, :, length:].any()
@@ -219,8 +219,8 @@ def test_one_token_against_the_cache(reading, dtype, slots, heads, groups, width
     (keys, key_scales), (values, value_scales) = (attention.kept(x, jnp.dtype(dtype)) for x in (keys, values))
     before = attention.LayerCache(keys, values, key_scales, value_scales)
     if reading == "tpu":
-        pairs = jnp.concatenate([keys, values], axis=-1).swapaxes(1, 2)
-        before = attention.PairedCache(pairs, key_scales, value_scales)
+        flat = lambda x: x.swapaxes(1, 2).reshape(3, slots, -1)
+        before = attention.FlatCache(flat(keys), flat(values), key_scales, value_scales)
     positions = jnp.array([0, slots - 1, slots // 2])
     given = attention.Heads(everything, jnp.cos(angles), jnp.sin(angles))
     out, after = jax.jit(attention.decode_step)(given, positions, before)
@@ -229,7 +229,7 @@ def test_one_token_against_the_cache(reading, dtype, slots, heads, groups, width
     q = q * width**-0.5
     for row, place in enumerate(np.asarray(positions)):
         written = []
-        for old, now, new in zip(plain(before), plain(after), (k, v), strict=True):
+        for old, now, new in zip(plain(before, groups), plain(after, groups), (k, v), strict=True):
             close(now[row, :, place], new[row], NEAR[dtype])
             np.testing.assert_array_equal(np.delete(now[row], place, 1), np.delete(old[row], place, 1))
             written.append(np.repeat(now[row, :, : place + 1], heads // groups, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -39,25 +40,26 @@ class LayerCache(NamedTuple):
         return jax.tree.map(pad, self)
 
 
-class PairedCache(NamedTuple):
-    """The same as a TPU keeps it: a slot's heads lie together, each a key and then a value.
+class FlatCache(NamedTuple):
+    """The same as a TPU keeps it: a slot's heads lie side by side in one row.
 
-    A TPU fills a last axis of 64 numbers up to 128, and writes a token's heads at once: apart from each other, keys
-    and values take twice the memory and are copied at every call (docs/gpu-runs.md).
+    A TPU fills a last axis of 64 numbers up to 128, and writes a token's heads at once: with heads apart a cache takes
+    twice the memory and is copied at every call (docs/gpu-runs.md).
     """
 
-    pairs: Float[Array, "B S G 2*C"] | Int[Array, "B S G 2*C"]
+    keys: Float[Array, "B S G*C"] | Int[Array, "B S G*C"]
+    values: Float[Array, "B S G*C"] | Int[Array, "B S G*C"]
     key_scales: Float[Array, "B G S"] | None = None
     value_scales: Float[Array, "B G S"] | None = None
 
-    def widened(self, more: int) -> PairedCache:
+    def widened(self, more: int) -> FlatCache:
         """The same with `more` empty slots."""
-        pairs = jnp.pad(self.pairs, ((0, 0), (0, more), (0, 0), (0, 0)))
+        both = (jnp.pad(x, ((0, 0), (0, more), (0, 0))) for x in (self.keys, self.values))
         pad = lambda a: jnp.pad(a, ((0, 0), (0, 0), (0, more)))
-        return PairedCache(pairs, *jax.tree.map(pad, (self.key_scales, self.value_scales)))
+        return FlatCache(*both, *jax.tree.map(pad, (self.key_scales, self.value_scales)))
 
 
-Cache = LayerCache | PairedCache
+Cache = LayerCache | FlatCache
 
 
 class Spans(NamedTuple):
@@ -205,7 +207,7 @@ def relative_attention(
 
 
 def square_attention(
-    qkv: Float[Array, "B P 3 K C"],
+    qkv: Float[Array, "B P 3 K C"] | tuple[Array, Array, Array],
     table_h: Float[Array, "2*side-1 C"],
     table_w: Float[Array, "2*side-1 C"],
     query_block: int = 0,
@@ -214,17 +216,19 @@ def square_attention(
     """Self-attention of squares of cells with decomposed relative positions, for inference (no gradient on CPU).
 
     Args:
+        qkv: queries, keys and values, in one array or apart.
         rounded: float32 factors may be rounded to bfloat16 where the processor has units for that.
     """
-    if qkv.dtype == jnp.float32 and kernels.native("square"):
-        return kernels.square(qkv, table_h.astype(jnp.float32), table_w.astype(jnp.float32), rounded)
-    q, k, v = jnp.moveaxis(qkv, 2, 0)
+    whole = None if isinstance(qkv, tuple) else qkv
+    if whole is not None and whole.dtype == jnp.float32 and kernels.native("square"):
+        return kernels.square(whole, table_h.astype(jnp.float32), table_w.astype(jnp.float32), rounded)
+    q, k, v = qkv if isinstance(qkv, tuple) else jnp.moveaxis(qkv, 2, 0)
     sizes = (table_h.shape[0] + 1) // 2, q.shape[-1], q.dtype
-    whole = flash.serves(*sizes)
-    if whole and usable("flash", _flash_trial):
+    large = flash.serves(*sizes)
+    if large and usable("flash", _flash_trial):
         return flash.square(q, k, v, *relative_biases(q, table_h, table_w), jax.default_backend())
-    if not whole and flash.serves_windows(*sizes) and usable("windows", _windows_trial):
-        return flash.windows(qkv, table_h, table_w)
+    if whole is not None and not large and flash.serves_windows(*sizes) and usable("windows", _windows_trial):
+        return flash.windows(whole, table_h, table_w)
     q, k = relative_position_channels(q, k, table_h, table_w)
     return plain_attention(q, k, v, query_block=query_block)
 
@@ -282,7 +286,7 @@ def causal_attention(
     (keys, key_scales), (values, value_scales) = kept(k, dtype), kept(v, dtype)
     scales = [None if x is None else x.swapaxes(1, 2) for x in (key_scales, value_scales)]
     if jax.default_backend() == "tpu":
-        cache = PairedCache(jnp.concatenate([keys, values], axis=-1), *scales)
+        cache = FlatCache(keys.reshape(b, length, -1), values.reshape(b, length, -1), *scales)
     else:
         cache = LayerCache(keys.swapaxes(1, 2), values.swapaxes(1, 2), *scales)
     return plain_attention(q, k, v, spans, query_block), cache.widened(slots - length)
@@ -318,7 +322,7 @@ def decode_step(heads: Heads, positions: Int[Array, "B"], cache: Cache) -> tuple
 
     Returns the heads' outputs and the cache as written.
     """
-    given, dtype = heads.all.dtype, cache[0].dtype
+    given, dtype = heads.all.dtype, cache.keys.dtype
     if isinstance(cache, LayerCache) and dtype in CACHED and kernels.native("decode_step"):
         full = heads.all.astype(jnp.float32)
         out, *written = kernels.decode_step(full, heads.cosines, heads.sines, positions, *cache)
@@ -334,30 +338,41 @@ def decode_step(heads: Heads, positions: Int[Array, "B"], cache: Cache) -> tuple
 
 
 def plain_decode_step(heads: Heads, positions: Int[Array, "B"], cache: Cache) -> tuple[Array, Cache]:
-    """`decode_step` in plain JAX."""
-    given, dtype = heads.all.dtype, cache[0].dtype
-    groups = cache.pairs.shape[2] if isinstance(cache, PairedCache) else cache.keys.shape[1]
+    """`decode_step` in plain JAX.
+
+    A TPU multiplies matrices, and a head's query is a vector. With heads side by side one matrix of queries, zeros
+    where another head's keys are, meets all keys of a row; of what values give, each head's own part is taken.
+    """
+    given, dtype = heads.all.dtype, cache.keys.dtype
+    b, count, width = heads.all.shape
+    flat = isinstance(cache, FlatCache)
+    groups = cache.keys.shape[-1] // width if flat else cache.keys.shape[1]
     q, k, v = rotated(heads, groups)
-    width = q.shape[-1]
     cache = _written(cache, positions, k, v)
     near = given if dtype == jnp.int8 else dtype  # every int8 is a number of bfloat16's
-    grouped = (q * width**-0.5).reshape(len(q), groups, -1, width).astype(near)
-    if isinstance(cache, PairedCache):
-        keys = values = cache.pairs.astype(near)
-        axes = "bsgc"
-        grouped = jnp.pad(grouped, (*((0, 0),) * 3, (0, width)))  # zeros meet the values
+    q = (q * width**-0.5).astype(near)
+    keys, values = cache.keys.astype(near), cache.values.astype(near)
+    count -= 2 * groups
+    shared = count // groups  # heads that look at the same keys
+    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    own = np.repeat(np.eye(groups, dtype=bool), shared, axis=0)[:, :, None]
+    if flat:
+        scores = product("bkf,bsf->bks", jnp.where(own, q[:, :, None], 0).reshape(b, count, -1), keys)
     else:
-        keys, values, axes = cache.keys.astype(near), cache.values.astype(near), "bgsc"
-    scores = jnp.einsum(f"bgrc,{axes}->bgrs", grouped, keys, preferred_element_type=jnp.float32)
+        scores = product("bgrc,bgsc->bgrs", q.reshape(b, groups, shared, width), keys).reshape(b, count, -1)
     if cache.key_scales is not None:
-        scores = scores * cache.key_scales[:, :, None]
+        scores = scores * jnp.repeat(cache.key_scales, shared, axis=1)
     seen = jnp.arange(scores.shape[-1]) <= positions[:, None]
-    scores = jnp.where(seen[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1)
+    weights = jax.nn.softmax(jnp.where(seen[:, None], scores, jnp.finfo(jnp.float32).min), axis=-1)
     if cache.value_scales is not None:
-        weights = weights * cache.value_scales[:, :, None]
-    out = jnp.einsum(f"bgrs,{axes}->bgrc", weights.astype(near), values, preferred_element_type=jnp.float32)
-    return out[..., -width:].reshape(q.shape).astype(given), cache
+        weights = weights * jnp.repeat(cache.value_scales, shared, axis=1)
+    weights = weights.astype(near)
+    if flat:
+        out = product("bks,bsf->bkf", weights, values).reshape(b, count, groups, width)
+        out = jnp.where(own, out, 0).sum(2)
+    else:
+        out = product("bgrs,bgsc->bgrc", weights.reshape(b, groups, shared, -1), values)
+    return out.reshape(q.shape).astype(given), cache
 
 
 def _few_trial() -> tuple[Array, Array]:
@@ -375,13 +390,13 @@ def _few_trial() -> tuple[Array, Array]:
 
 def _written(cache: Cache, positions: Array, k: Float[Array, "B G C"], v: Float[Array, "B G C"]) -> Cache:
     """The cache with a key and a value in one slot of each row; past the end: nowhere."""
-    dtype, rows = cache[0].dtype, jnp.arange(len(k))
-    write = lambda old, new: old.at[rows, :, positions].set(new, mode="drop", unique_indices=True)
+    dtype, rows = cache.keys.dtype, jnp.arange(len(k))
+    into = lambda places, new: places.set(new, mode="drop", unique_indices=True)
+    write = lambda old, new: into(old.at[rows, :, positions], new)
     (k, key_scale), (v, value_scale) = kept(k, dtype), kept(v, dtype)
-    if isinstance(cache, PairedCache):
-        both = jnp.concatenate([k, v], axis=-1)
-        pairs = cache.pairs.at[rows, positions].set(both, mode="drop", unique_indices=True)
-        cache = cache._replace(pairs=pairs)
+    if isinstance(cache, FlatCache):
+        side_by_side = lambda old, new: into(old.at[rows, positions], new.reshape(len(new), -1))
+        cache = cache._replace(keys=side_by_side(cache.keys, k), values=side_by_side(cache.values, v))
     else:
         cache = cache._replace(keys=write(cache.keys, k), values=write(cache.values, v))
     if key_scale is None:

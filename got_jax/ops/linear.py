@@ -92,6 +92,20 @@ def _linear(x: Array, w: Matrix, bias: Any, norm: Any, eps: float, gated: bool, 
     return y if plus is None else y + plus
 
 
+def apart(
+    x: Float[Array, "*B D"], w: Matrix, bias: Float[Array, "3*K*C"], heads: int
+) -> tuple[Float[Array, "*B K C"], Float[Array, "*B K C"], Float[Array, "*B K C"]]:
+    """Queries, keys and values of heads, a product each; `linear` makes one array of them.
+
+    A TPU's compiler lets such a product write heads as attention wants them, and turns them a second time when they
+    are cut out of one array (docs/gpu-runs.md). `w` has no scale.
+    """
+    parts = w.values.reshape(3, heads, -1, x.shape[-1]).astype(x.dtype)
+    biases = bias.reshape(3, heads, -1).astype(x.dtype)
+    q, k, v = (jnp.einsum("...d,kcd->...kc", x, part) + b for part, b in zip(parts, biases, strict=True))
+    return q, k, v
+
+
 def _few_trial() -> tuple[Array, Array]:
     """One row with gates, and 16 with a norm, against what plain JAX makes of them."""
     outputs, inputs = 130, 192

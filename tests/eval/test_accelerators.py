@@ -26,12 +26,14 @@ SMALL = {
 
 
 def test_a_line_tells_a_programs_memory_or_why_it_does_not_compile():
-    fits = Compiled("decode 64 at 1312", 12.4, 3 * GIB, 5 * GIB, 167)
-    fails = Compiled("decode 99 at 1312", 3.0, 0, 0, 0, "total memory required (24.88G) exceeds available HBM (15.75G)")
+    fits = Compiled("decode 64 at 1312", 12.4, 3 * GIB, 5 * GIB, 167, 12_340_000)
+    fails = Compiled(
+        "decode 99 at 1312", 3.0, 0, 0, fault="total memory required (24.88G) exceeds available HBM (15.75G)"
+    )
     lines = accelerators.table({"v5e": [fits, fails], "h200": [fits]}).splitlines()
-    assert lines[2] == "| v5e | decode 64 at 1312 | 3.00 | 5.00 | 50% |  | 12 |"
+    assert lines[2] == "| v5e | decode 64 at 1312 | 3.00 | 5.00 | 50% |  | 12.3 | 12 |"
     assert lines[3].split(" | ")[2:5] == ["does not compile", "", fails.fault]
-    assert lines[4] == "| h200 | decode 64 at 1312 | 3.00 | 5.00 | 6% | 167 | 12 |"
+    assert lines[4] == "| h200 | decode 64 at 1312 | 3.00 | 5.00 | 6% | 167 |  | 12 |"
     assert len({line.count("|") for line in lines}) == 1
 
 
@@ -39,21 +41,21 @@ def test_kernels_of_a_loop_count_once_and_those_within_fusions_not():
     text = """HloModule jit_advance
 
 %fused_add (p: f32[4]) -> f32[4] {
-  ROOT %copy.1 = f32[4]{0} copy(%p)
+  ROOT %copy.1 = f32[4]{0} copy(%p), backend_config={"estimated_cycles":"7"}
 }
 
 %body.2 (p: (s32[], f32[4])) -> (s32[], f32[4]) {
-  %fusion.1 = f32[4]{0} fusion(%p), kind=kLoop, calls=%fused_add
+  %fusion.1 = f32[4]{0} fusion(%p), kind=kLoop, calls=%fused_add, backend_config={"estimated_cycles":"100"}
   %call.1 = f32[4]{0} custom-call(%fusion.1), custom_call_target="__gpu$xla.gpu.triton"
   %other = f32[4]{0} add(%call.1, %call.1)
 }
 
 ENTRY %main (p: f32[4]) -> f32[4] {
-  %copy.2 = f32[4]{0} copy(%p)
+  %copy.2 = f32[4]{0} copy(%p), backend_config={"estimated_cycles":"20"}
   %while.1 = (s32[], f32[4]) while(%copy.2), condition=%cond.1, body=%body.2
 }
 """
-    assert accelerators.kernels_of(text) == 3
+    assert accelerators.kernels_and_cycles(text) == (3, 120)
 
 
 @pytest.mark.parametrize(

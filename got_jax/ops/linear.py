@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -85,11 +86,21 @@ def _linear(x: Array, w: Matrix, bias: Any, norm: Any, eps: float, gated: bool, 
     else:
         # Sums are float32's in any case; a bias is what GPUs' libraries add before they round.
         out = dtype if w.scale is None and jnp.dtype(dtype) == x.dtype else jnp.float32
-        y = jnp.einsum("...k,nk->...n", x, w.values.astype(x.dtype), preferred_element_type=out)
+        y = _product(x, w.values.astype(x.dtype), out)
         y = y if w.scale is None else y * w.scale
         y = y if bias is None else y + bias.astype(y.dtype)
     y = y.astype(dtype)
     return y if plus is None else y + plus
+
+
+def _product(x: Array, weights: Array, dtype: Any) -> Array:
+    """A TPU multiplies one row number by number, but eight as a matrix, several times as fast (docs/gpu-runs.md)."""
+    rows = math.prod(x.shape[:-1])
+    product = functools.partial(jnp.einsum, "...k,nk->...n", preferred_element_type=dtype)
+    if jax.default_backend() != "tpu" or rows >= 8:
+        return product(x, weights)
+    filled = jnp.pad(x.reshape(rows, -1), ((0, 8 - rows), (0, 0)))
+    return product(filled, weights)[:rows].reshape(*x.shape[:-1], -1)
 
 
 def apart(

@@ -392,14 +392,18 @@ def _written(cache: Cache, positions: Array, k: Float[Array, "B G C"], v: Float[
     """The cache with a key and a value in one slot of each row; past the end: nowhere."""
     dtype, rows = cache.keys.dtype, jnp.arange(len(k))
     into = lambda places, new: places.set(new, mode="drop", unique_indices=True)
-    write = lambda old, new: into(old.at[rows, :, positions], new)
     (k, key_scale), (v, value_scale) = kept(k, dtype), kept(v, dtype)
     if isinstance(cache, FlatCache):
-        side_by_side = lambda old, new: into(old.at[rows, positions], new.reshape(len(new), -1))
-        cache = cache._replace(keys=side_by_side(cache.keys, k), values=side_by_side(cache.values, v))
+        k, v = (x.reshape(len(x), -1) for x in (k, v))
+        here = jnp.arange(cache.keys.shape[1]) == positions[:, None]
+        # A TPU turns an array of int8 to write a row of it: going through all of it costs less.
+        through = lambda old, new: jnp.where(here[..., None], new[:, None], old)
+        write = through if dtype == jnp.int8 else lambda old, new: into(old.at[rows, positions], new)
+        write_scale = lambda old, new: jnp.where(here[:, None], new[..., None], old)
     else:
-        cache = cache._replace(keys=write(cache.keys, k), values=write(cache.values, v))
+        write = write_scale = lambda old, new: into(old.at[rows, :, positions], new)
+    cache = cache._replace(keys=write(cache.keys, k), values=write(cache.values, v))
     if key_scale is None:
         return cache
-    scales = write(cache.key_scales, key_scale), write(cache.value_scales, value_scale)
+    scales = write_scale(cache.key_scales, key_scale), write_scale(cache.value_scales, value_scale)
     return cache._replace(key_scales=scales[0], value_scales=scales[1])

@@ -1,4 +1,4 @@
-"""Compiles the full-size model for GPUs and TPUs that are not here, and tells the memory that each program takes there.
+"""Compiles the full-size model for GPUs and TPUs that are not here: each program's memory, kernels or expected cycles.
 
 python -m eval.accelerators v5e h200
 python -m eval.accelerators h200 --pictures 1 --rows 1 --decoder.depth 2 --dump dump/

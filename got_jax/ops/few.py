@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from got_jax.ops.flash import on_triton
+
 ROWS = 64  # the most; more are what matrix products are made for
 VECTORS = 4  # so many rows meet the weights one by one, without a loop over the inputs; more as a matrix
 SLOTS = 64  # of the cache that a program looks at in one step
@@ -69,7 +71,8 @@ def linear(
         if singly:
             places, products = range(rows), _singly(named, mine, rows, inputs, eps, gated)
         else:
-            places, products = [jnp.minimum(jnp.arange(padded), rows - 1)], [_together(named, mine, rows, padded, eps)]
+            place = jnp.minimum(jnp.arange(padded), rows - 1)
+            places, products = [place], [_together(named, mine, place, eps)]
         scales, biases = wide("scale"), wide("bias")
         for place, sums in zip(places, products, strict=True):
             more = wide("plus", place)
@@ -82,16 +85,10 @@ def linear(
         kernel,
         grid=(pl.cdiv(outputs, some),),
         out_shape=jax.ShapeDtypeStruct((padded, outputs), dtype),
-        compiler_params=_triton(8 if singly and some * inputs > 2**13 else 4, 4),
+        compiler_params=on_triton(8 if singly and some * inputs > 2**13 else 4, 4),
         interpret=interpret,
     )(*given.values())
     return made[:rows]
-
-
-def _triton(warps: int, stages: int) -> Any:
-    from jax.experimental.pallas import triton
-
-    return triton.CompilerParams(num_warps=warps, num_stages=stages)
 
 
 def _singly(named: dict[str, Any], mine: Any, rows: int, inputs: int, eps: float, gated: bool) -> list[Array]:
@@ -129,14 +126,13 @@ def powers(count: int) -> list[tuple[int, int]]:
     return parts
 
 
-def _together(named: dict[str, Any], mine: Any, rows: int, padded: int, eps: float) -> Float[Array, "P n"]:
-    """Products of all rows with the weights of some outputs; rows that only pad repeat the last."""
+def _together(named: dict[str, Any], mine: Any, place: Int[Array, "P"], eps: float) -> Float[Array, "P n"]:
+    """Products of all rows, at `place`, with the weights of some outputs; rows that only pad repeat the last."""
     from jax.experimental import pallas as pl
 
     x_ref, w_ref = named["x"], named["w"]
     inputs = w_ref.shape[1]
     step = 128 if inputs % 128 == 0 else 64
-    place = jnp.minimum(jnp.arange(padded), rows - 1)
 
     def body(number: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         sums, squares = carry
@@ -150,7 +146,7 @@ def _together(named: dict[str, Any], mine: Any, rows: int, padded: int, eps: flo
         across = (((1,), (1,)), ((), ()))
         return sums + jax.lax.dot_general(x, weights, across, preferred_element_type=jnp.float32), squares
 
-    zeros = jnp.zeros((padded, mine.size), jnp.float32), jnp.zeros(padded, jnp.float32)
+    zeros = jnp.zeros((len(place), mine.size), jnp.float32), jnp.zeros(len(place), jnp.float32)
     sums, squares = jax.lax.fori_loop(0, inputs // step, body, zeros)
     return sums * jax.lax.rsqrt(squares / inputs + eps)[:, None] if "norm" in named else sums
 
@@ -192,7 +188,7 @@ def decode_step(
         grid=(b, count, splits),
         out_shape=[parts, logs, logs, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in caches)],
         input_output_aliases={4 + n: 3 + n for n in range(len(caches))},
-        compiler_params=_triton(4, 3),
+        compiler_params=on_triton(4, 3),
         interpret=interpret,
     )(heads, *turns, positions, *caches)
     if splits > 1:

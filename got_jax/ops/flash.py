@@ -63,7 +63,7 @@ def square(
         in_specs=[some(q), every(k), every(v), some(rel_w)],
         out_specs=some(v),
         out_shape=jax.ShapeDtypeStruct(v.shape, v.dtype),
-        compiler_params=_triton() if device == "gpu" else None,
+        compiler_params=on_triton() if device == "gpu" else None,
         interpret=interpret,
     )(q, k, v, rel_w)
     return out.swapaxes(1, 2)
@@ -107,7 +107,7 @@ def windows(
         functools.partial(_window, side=side),
         grid=(b, heads, pl.cdiv(cells, QUERIES["gpu"])),
         out_shape=jax.ShapeDtypeStruct((b, cells, heads, width), qkv.dtype),
-        compiler_params=_triton(),
+        compiler_params=on_triton(),
         interpret=interpret,
     )(qkv, biases)
 
@@ -144,10 +144,11 @@ def _window(qkv: Any, biases: Any, out: Any, *, side: int) -> None:
     out[window, mine, head, :] = (sums / total).astype(out.dtype)
 
 
-def _triton() -> Any:
+def on_triton(warps: int = 4, stages: int = 2) -> Any:
+    """How a GPU's kernel is compiled: warps of a program, and loads that are under way in its loop."""
     from jax.experimental.pallas import triton
 
-    return triton.CompilerParams(num_warps=4, num_stages=2)
+    return triton.CompilerParams(num_warps=warps, num_stages=stages)
 
 
 def _look(q_ref: Any, k_ref: Any, v_ref: Any, rel_w_ref: Any, out_ref: Any, *, rows: int) -> None:

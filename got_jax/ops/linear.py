@@ -94,7 +94,7 @@ def _linear(x: Array, w: Matrix, bias: Any, norm: Any, eps: float, gated: bool, 
 
 
 def _product(x: Array, weights: Array, dtype: Any) -> Array:
-    """A TPU multiplies one row number by number, but eight as a matrix, several times as fast (docs/gpu-runs.md)."""
+    """A TPU multiplies one row number by number, but eight as a matrix, in fewer cycles (docs/gpu-runs.md)."""
     rows = math.prod(x.shape[:-1])
     product = functools.partial(jnp.einsum, "...k,nk->...n", preferred_element_type=dtype)
     if jax.default_backend() != "tpu" or rows >= 8:

@@ -26,6 +26,7 @@ class Side(Protocol):
     def decode(self, rows: int, context: int, tokens: int) -> float: ...
     def mixed(self, longest: int, continuous: int) -> float: ...
     def page(self, tokens: int) -> float: ...
+    def pages(self, rows: int, count: int, tokens: int) -> float: ...
     def memory(self) -> float: ...
 
 
@@ -70,6 +71,7 @@ class Ours:
         from got_jax.tokenizers import load_tokenizer
 
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # contestants share a card
         compilation_cache()
         self.jax, self.tokenizer = jax, load_tokenizer("qwen", None)
         kept, *plain = weights.split("-")
@@ -130,7 +132,7 @@ class Ours:
         groups = [requests] if continuous else [requests[n : n + ROWS] for n in range(0, len(requests), ROWS)]
         begun = time.perf_counter()
         for group in groups:
-            for _ in answers(self.config, self.params, group, -1, (-1,), DecodeConfig(longest, 0, self.cache), ROWS):
+            for _ in answers(self.config, [self.params], group, -1, (-1,), DecodeConfig(longest, 0, self.cache), ROWS):
                 pass
         return time.perf_counter() - begun
 
@@ -154,14 +156,50 @@ class Ours:
         generate(self.config, self.params, [ids], picture[None], rows, pad, (-1,), DecodeConfig(tokens, 0, self.cache))
         return time.perf_counter() - begun
 
+    def pages(self, rows: int, count: int, tokens: int) -> float:
+        """Seconds of files read as users read them, `rows` at once."""
+        from got_jax.reader import Reader
+
+        options = {"max_new_tokens": tokens, "no_repeat_ngram_size": 0, "cache": self.cache}
+        reader, files = Reader(self.config, self.params, self.tokenizer), [page_file()] * count
+        begun = time.perf_counter()
+        said = [len(getattr(reading, "logprobs", ())) for reading in reader.read_many(files, rows, **options)]
+        seconds = time.perf_counter() - begun
+        require(
+            said == [tokens] * count, f"answers of {set(said)} tokens, not {tokens}: random weights said a stop mark"
+        )
+        return seconds
+
     def memory(self) -> float:
-        return peak_gib()
+        peak = (self.jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+        return peak / 2**30 if peak else peak_gib()
+
+    def rates(self) -> dict[str, float]:
+        """What the device can do, and what a step of decoding reads: weights once, a row's cache for each token."""
+        from eval.trainstep import matrix_rate
+        from got_jax.inference import activations
+
+        jnp = self.jax.numpy
+        array = jnp.ones((64, 2**24 if self.jax.default_backend() != "cpu" else 2**22), jnp.float32)
+        read = min(self._timed(lambda a: a.max(-1), array) for _ in range(6))
+        c = self.config.decoder
+        kind = jnp.dtype(self.cache or self.config.dtype)
+        return {
+            "operations_per_s": matrix_rate(activations(self.config)),
+            "bytes_per_s": array.nbytes / read,
+            "weights_bytes": float(sum(leaf.nbytes for leaf in self.jax.tree.leaves(self.params.decoder))),
+            "cache_bytes": 2.0 * c.depth * c.kv_heads * c.head_width * kind.itemsize,
+        }
 
 
 class Theirs:
-    """transformers' GotOcr2: SDPA where it has it (the text's part), its own generate with its own cache."""
+    """transformers' GotOcr2: SDPA where it has it (the text's part), its own generate with its own cache.
 
-    def __init__(self, ours: GotConfig, dtype: str, device: str) -> None:
+    "bfloat16+static" has a static cache, for which transformers compiles the steps on a GPU.
+    """
+
+    def __init__(self, ours: GotConfig, setting: str, device: str) -> None:
+        import jax
         import torch
         import transformers
 
@@ -169,9 +207,11 @@ class Theirs:
         from got_jax.tokenizers import load_tokenizer
         from got_jax.weights.torch_write import transformers_config
 
+        jax.config.update("jax_platforms", "cpu")  # it normalises the pictures
         self.torch, self.device = torch, {"cpu": "cpu", "gpu": "cuda"}[device]
         self.tokenizer = load_tokenizer("qwen", None)
-        self.dtype = getattr(torch, dtype)
+        dtype, _, kept = setting.partition("+")
+        self.dtype, self.cache = getattr(torch, dtype), {"cache_implementation": kept} if kept else {}
         self.ours, pad = ours, self.tokenizer.special[IMG_PAD]
         values = {**transformers_config(ours), "image_token_index": pad, "image_token_id": pad}
         config: Any = transformers.GotOcr2Config(**values)
@@ -219,6 +259,7 @@ class Theirs:
 
     def _generate(self, ids: Any, tokens: int, **more: Any) -> float:
         options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False, "pad_token_id": 0}
+        options |= self.cache
         mask = self.torch.ones_like(ids)
         return self._run(lambda: self.model.generate(input_ids=ids, attention_mask=mask, **options, **more))
 
@@ -229,23 +270,30 @@ class Theirs:
         return sum(self._generate(ids, max(lengths[n : n + ROWS])) for n in range(0, len(lengths), ROWS))
 
     def page(self, tokens: int) -> float:
+        return self.pages(1, 1, tokens)
+
+    def pages(self, rows: int, count: int, tokens: int) -> float:
+        """Batch after batch, as its generate takes them; the batch's files are decoded by threads."""
         import jax.numpy as jnp
 
         from got_jax import images, prompts
+        from got_jax.ahead import ahead
         from got_jax.models.got import normalise_pixels
 
-        file = page_file()
-        begun = time.perf_counter()
-        picture = images.to_square(images.decode(file, "the page"), self.ours.encoder.image_px)
-        pixels = np.array(normalise_pixels(jnp.asarray(picture[None]), jnp.dtype(jnp.float32))).transpose(0, 3, 1, 2)
-        prompt = prompts.prompt_ids(self.tokenizer, prompts.PLAIN, self.ours.encoder.image_tokens, 1)
-        ids = self.torch.tensor([prompt], device=self.device)
-        seconds = time.perf_counter() - begun
-        values = self.torch.from_numpy(pixels).to(self.device, self.dtype)
-        return seconds + self._generate(ids, tokens, pixel_values=values)
+        file, seconds = page_file(), 0.0
+        square = lambda file: images.to_square(images.decode(file, "the page"), self.ours.encoder.image_px)
+        for _ in range(0, count, rows):
+            begun = time.perf_counter()
+            pictures = jnp.asarray(np.stack(list(ahead(square, [file] * rows, rows))))
+            pixels = np.array(normalise_pixels(pictures, jnp.dtype(jnp.float32))).transpose(0, 3, 1, 2)
+            prompt = prompts.prompt_ids(self.tokenizer, prompts.PLAIN, self.ours.encoder.image_tokens, 1)
+            ids = self.torch.tensor([prompt] * rows, device=self.device)
+            values = self.torch.from_numpy(pixels).to(self.device, self.dtype)
+            seconds += time.perf_counter() - begun + self._generate(ids, tokens, pixel_values=values)
+        return seconds
 
     def memory(self) -> float:
-        return peak_gib()
+        return self.torch.cuda.max_memory_allocated() / 2**30 if self.device == "cuda" else peak_gib()
 
 
 def peak_gib() -> float:
@@ -279,7 +327,7 @@ class Contestant:
         theirs.close()
         self._answer()
 
-    def ask(self, method: str, arguments: dict[str, Any]) -> float:
+    def ask(self, method: str, arguments: dict[str, Any]) -> Any:
         self.pipe.send((method, arguments))
         return self._answer()
 

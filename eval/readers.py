@@ -65,15 +65,13 @@ class GotJax:
 
         from got_jax.cli import compilation_cache
         from got_jax.reader import load
-        from got_jax.sharding import make_mesh
 
         compilation_cache()
         self.config = config
         reader = load(name, weights=None)
         if config.dtype:
             reader = dataclasses.replace(reader, config=dataclasses.replace(reader.config, dtype=config.dtype))
-        several = len(jax.local_devices()) > 1
-        self.reader = reader.on(make_mesh(devices=jax.local_devices())) if several else reader.prepared()
+        self.reader = reader.prepared(devices=jax.local_devices())
 
     def answers(self, questions: Sequence[Question]) -> Iterator[Answer]:
         """In batches of questions of one kind; those that are neighbours stay so."""

@@ -5,7 +5,7 @@ python -m eval.speed --ours bfloat16 int8 --rival float32 bfloat16 --out speed/
 python -m eval.speed --no-rival --curves --out speed/               # time against context and pictures, plotted
 python -m eval.speed --quick --no-rival --ours bfloat16 bfloat16-rows bfloat16-square   # what two kernels give
 python -m eval.speed --only prefill batch --trace trace/            # and traces of JAX's profiler
-python -m eval.speed --device gpu --out speed/
+python -m eval.speed --device gpu --out speed/                      # with 64 rows, and shares of what the card can do
 
 Every contestant is a process of its own with random weights; the parent asks one after another for each run, so that
 a busy minute of the machine hits all of them. The ratio compares the fastest of ours with the fastest rival.
@@ -27,6 +27,7 @@ from eval.contestants import ROWS, Contestant, mixed_lengths
 from got_jax.cli import changes_of
 from got_jax.config import GotConfig, got_580m, override
 from got_jax.errors import GotError, require
+from got_jax.train.flops import decoder_flops, encoder_flops
 
 PATIENCE_S = 60.0  # a first run that takes longer is not repeated
 Runs = dict[str, dict[str, list[float]]]  # work -> contestant -> seconds
@@ -44,7 +45,13 @@ class Work:
 
 
 def works(
-    quick: bool, batches: tuple[int, ...], page_tokens: int, context: int = 300, longest: int | None = None
+    quick: bool,
+    batches: tuple[int, ...],
+    page_tokens: int,
+    context: int = 300,
+    longest: int | None = None,
+    pictures: tuple[int, ...] = (1,),
+    pages: tuple[int, ...] = (),
 ) -> list[Work]:
     tokens, after = 16 if quick else 64, "" if context == 300 else f", after {context:,} tokens"
     decode = [
@@ -54,8 +61,19 @@ def works(
     decode = [dataclasses.replace(w, amount=w.arguments["rows"] * w.arguments["tokens"]) for w in decode]
     longest = longest or (64 if quick else 256)
     total = sum(mixed_lengths(longest))
+    together = lambda n: f", {n} pictures" if n > 1 else ""
+    at_once = [
+        Work(
+            f"{n} pages at once, {page_tokens} tokens",
+            "pages/s",
+            "pages",
+            {"rows": n, "count": 2 * n, "tokens": page_tokens},
+            2 * n,
+        )
+        for n in pages
+    ]
     lines = [
-        Work("encoder and connector", "pictures/s", "encode", {"pictures": 1}, 1),
+        *(Work(f"encoder and connector{together(n)}", "pictures/s", "encode", {"pictures": n}, n) for n in pictures),
         Work("prefill of 300 tokens", "tokens/s", "prefill", {"tokens": 300}, 300),
         *decode,
         *(
@@ -65,6 +83,7 @@ def works(
             for c, how in enumerate(("fixed batches", "continuous"))
         ),
         Work("first token of a page", "s", "page", {"tokens": 1}, 0),
+        *at_once,
     ]
     return lines if quick else [*lines, Work(f"page, {page_tokens} tokens", "s", "page", {"tokens": page_tokens}, 0)]
 
@@ -103,8 +122,10 @@ CONTEXTS = (256, 512, 1024, 2048, 4096, 8192)
 
 def measure(
     names: list[str], lines: list[Work], config: GotConfig, device: str, repeats: int, trace: Path | None = None
-) -> tuple[Runs, dict[str, float]]:
+) -> tuple[Runs, dict[str, float], dict[str, dict[str, float]]]:
     """Seconds of every run (the warming one is left out), and each contestant's peak memory in GiB.
+
+    On a GPU also what it can do for each of ours (`Ours.rates`).
 
     Args:
         trace: a folder for a trace of each work of ours.
@@ -133,9 +154,10 @@ def measure(
                     folder = str(trace / c.name.replace(" ", "-") / work.name.replace(" ", "-"))
                     c.ask("traced", {"method": work.method, "arguments": work.arguments, "folder": folder})
     memory = {c.name: c.ask("memory", {}) for c in contestants}
+    rates = {c.name: c.ask("rates", {}) for c in contestants if device == "gpu" and c.name.startswith("got-jax")}
     for c in contestants:
         c.stop()
-    return runs, memory
+    return runs, memory, rates
 
 
 def table(lines: list[Work], runs: Runs, memory: dict[str, float]) -> str:
@@ -152,6 +174,38 @@ def table(lines: list[Work], runs: Runs, memory: dict[str, float]) -> str:
             shown.append(f"{value(middles[name]):.3g} ({low:.3g} to {high:.3g})")
         rows.append([work.name, work.unit, *shown, _ratio(middles)])
     rows.append(["peak memory", "GiB", *(f"{memory[name]:.2f}" for name in names), _ratio(memory)])
+    bars = lambda cells: f"| {' | '.join(cells)} |"
+    return "\n".join([bars(head), "|---" * len(head) + "|", *map(bars, rows)])
+
+
+def bound(work: Work, config: GotConfig, rates: dict[str, float]) -> float | None:
+    """Seconds that the work takes at least: its operations, or what decoding reads, at the device's measured rates."""
+    of = work.arguments
+    if work.method == "encode":
+        return of["pictures"] * encoder_flops(config) / rates["operations_per_s"]
+    vocabulary = 2 * config.decoder.width * config.decoder.vocab_size
+    if work.method == "prefill":
+        flops = decoder_flops(config, of["tokens"]) - (of["tokens"] - 1) * vocabulary
+        return max(flops / rates["operations_per_s"], rates["weights_bytes"] / rates["bytes_per_s"])
+    if work.method == "decode":
+        seen = of["context"] + of["tokens"] / 2
+        read = rates["weights_bytes"] + of["rows"] * seen * rates["cache_bytes"]
+        flops = of["rows"] * decoder_flops(config, 1)
+        return of["tokens"] * max(read / rates["bytes_per_s"], flops / rates["operations_per_s"])
+    return None
+
+
+def shares(lines: list[Work], runs: Runs, config: GotConfig, rates: dict[str, dict[str, float]]) -> str:
+    """Markdown: how much of what the device can do each of ours reaches."""
+    head = ["of the bound", *rates]
+    rows = []
+    for work in lines:
+        least = {name: bound(work, config, rate) for name, rate in rates.items()}
+        if None not in least.values():
+            reached = [f"{(least[name] or 0) / statistics.median(runs[work.name][name]):.0%}" for name in rates]
+            rows.append([work.name, *reached])
+    rows.append(["matrix products, TFLOP/s", *(f"{rate['operations_per_s'] / 1e12:.0f}" for rate in rates.values())])
+    rows.append(["reading memory, GB/s", *(f"{rate['bytes_per_s'] / 1e9:.0f}" for rate in rates.values())])
     bars = lambda cells: f"| {' | '.join(cells)} |"
     return "\n".join([bars(head), "|---" * len(head) + "|", *map(bars, rows)])
 
@@ -199,11 +253,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     ours = f"weights of got-jax: {', '.join(KINDS)} (keys and values too); bfloat16-rows: without the kernel `rows`"
     parser.add_argument("--ours", nargs="+", type=_kind, default=["bfloat16", "int8"], metavar="KIND", help=ours)
-    parser.add_argument("--rival", nargs="+", choices=KINDS[:2], default=["float32"], help="dtypes of transformers")
+    theirs = [kind + cache for cache in ("", "+static") for kind in KINDS[:2]]
+    rival = "dtypes of transformers; +static: with its static cache, compiled on a GPU"
+    parser.add_argument("--rival", nargs="+", choices=theirs, default=["float32"], help=rival)
     parser.add_argument("--against", choices=["transformers"], default="transformers", help="the rival")
     parser.add_argument("--no-rival", action="store_true", help="got-jax alone")
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16], metavar="N", help="rows of decoding")
+    more = "(default on a GPU: {}, else {})"
+    batches, pages, pictures = more.format("1 4 16 64", "1 4 16"), more.format("64", "none"), more.format("1 16", "1")
+    parser.add_argument("--batches", nargs="+", type=int, metavar="N", help=f"rows of decoding {batches}")
+    parser.add_argument("--pages", nargs="*", type=int, metavar="N", help=f"whole pages read at once {pages}")
+    parser.add_argument("--pictures", nargs="+", type=int, metavar="N", help=f"encoded together {pictures}")
     parser.add_argument("--context", type=int, default=300, metavar="N", help="tokens before decoding (default: 300)")
     parser.add_argument("--page-tokens", type=int, default=1000, metavar="N", help="answer of a page (default: 1000)")
     longest = "longest answer of a mixed set (default: 256, or 64 with --quick)"
@@ -217,7 +277,17 @@ def main(argv: list[str] | None = None) -> int:
     args, rest = parser.parse_known_args(argv)
     names = [f"got-jax {kind}" for kind in args.ours]
     names += [] if args.no_rival else [f"transformers {kind}" for kind in args.rival]
-    asked = works(args.quick, tuple(args.batches), args.page_tokens, args.context, args.longest)
+    gpu = args.device == "gpu"
+    told = lambda value, there, here: tuple((there if gpu else here) if value is None else value)
+    asked = works(
+        args.quick,
+        told(args.batches, [1, 4, 16, 64], [1, 4, 16]),
+        args.page_tokens,
+        args.context,
+        args.longest,
+        told(args.pictures, [1, 16], [1]),
+        told(args.pages, [64], []),
+    )
     lines = curves() if args.curves else asked
     try:
         lines = [work for work in lines if any(text in work.name for text in args.only)]
@@ -226,13 +296,14 @@ def main(argv: list[str] | None = None) -> int:
         require(args.longest is None or args.longest >= 2, f"--longest is {args.longest}, but it must be at least 2.")
         require(args.repeats >= 1, f"--repeats is {args.repeats}, but it must be at least 1.")
         config = override(got_580m(), changes_of(rest))
-        runs, memory = measure(names, lines, config, args.device, args.repeats, args.trace)
+        runs, memory, rates = measure(names, lines, config, args.device, args.repeats, args.trace)
         text = f"{about()}\n\n{table(lines, runs, memory)}"
+        text += f"\n\n{shares(lines, runs, config, rates)}" if rates else ""
         print(text)
         if args.out:
             try:
                 args.out.mkdir(parents=True, exist_ok=True)
-                report = {"about": about(), "seconds": runs, "peak_gib": memory}
+                report = {"about": about(), "seconds": runs, "peak_gib": memory, "rates": rates}
                 (args.out / "speed.json").write_text(json.dumps(report, indent=1) + "\n")
                 (args.out / "speed.md").write_text(text + "\n")
                 if args.curves:

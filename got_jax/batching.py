@@ -1,13 +1,16 @@
 """Continuous batching: rows of a batch that are done make room for the next requests while the others go on.
 
-A fixed batch waits for its longest answer; here the device works on full batches until the requests run out.
+A fixed batch waits for its longest answer; here the device works on full batches until the requests run out. Several
+devices work on batches of their own, each with a replica of the weights, and never wait for each other.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import jax
@@ -32,23 +35,98 @@ class Request(NamedTuple):
     max_new_tokens: int | None = None  # where it is shorter than the config's
 
 
+Answered = tuple[int, Decoded | GotError]
+
+
 def answers(
     config: GotConfig,
-    params: Prepared,
+    replicas: Sequence[Prepared],
     requests: Iterable[Request],
     image_pad: int,
     stop_ids: Sequence[int],
     decode: DecodeConfig,
     rows: int = 8,
-) -> Iterator[tuple[int, Decoded | GotError]]:
+) -> Iterator[Answered]:
     """(number of the request, its answer) as they are done; a prompt that does not fit gives its error.
 
     Each answer is what the request gets alone. Requests are taken from the iterator when rows are free for them.
 
     Args:
-        rows: requests that are answered at once.
+        replicas: the same weights on each device that is to work. A device joins when those before it are full; with
+            several of them requests are drawn in threads, one at a time.
+        rows: requests that are answered at once, by each device.
     """
     rules = Rules.of(decode, stop_ids)
+    if len(replicas) == 1:
+        yield from filter(None, _rounds(config, rules, replicas[0], requests, image_pad, decode, rows))
+        return
+    numbered, drawing, over = enumerate(requests), threading.Lock(), threading.Event()
+    found: SimpleQueue[Answered | BaseException | None] = SimpleQueue()  # None: a device has nothing left to do
+    workers: list[threading.Thread] = []
+    drawn = 0
+
+    def draw(numbers: list[int]) -> Iterator[Request]:
+        nonlocal drawn
+        while True:
+            with drawing:
+                if over.is_set():
+                    return
+                number, request = next(numbered, (-1, None))
+                if request is None:
+                    return
+                numbers.append(number)
+                drawn += 1
+                if drawn >= rows * len(workers) and len(workers) < len(replicas):
+                    join()
+            yield request
+
+    def work(params: Prepared) -> None:
+        numbers: list[int] = []  # of the requests that this device has drawn
+        try:
+            [device] = jax.tree.leaves(params)[0].devices()
+            with jax.default_device(device):
+                for round_ in _rounds(config, rules, params, draw(numbers), image_pad, decode, rows):
+                    if over.is_set():
+                        break
+                    if round_:
+                        found.put((numbers[round_[0]], round_[1]))
+            found.put(None)
+        except BaseException as err:  # raised where the answers are awaited
+            found.put(err)
+
+    def join() -> None:
+        worker = threading.Thread(target=work, args=[replicas[len(workers)]], daemon=True)
+        worker.start()
+        workers.append(worker)
+
+    with drawing:
+        join()
+    ended = 0
+    try:
+        while ended < len(workers):
+            result = found.get()
+            if isinstance(result, BaseException):
+                raise result
+            if result is None:
+                ended += 1
+            else:
+                yield result
+    finally:
+        over.set()
+        for worker in workers:
+            worker.join()
+
+
+def _rounds(
+    config: GotConfig,
+    rules: Rules,
+    params: Prepared,
+    requests: Iterable[Request],
+    image_pad: int,
+    decode: DecodeConfig,
+    rows: int,
+) -> Iterator[Answered | None]:
+    """`answers` by one device; None whenever it has been sent on for a few tokens."""
     stream, waiting = enumerate(requests), deque[tuple[int, Request]]()
     state: State | None = None
     owner: list[int | None] = [None] * rows  # the request of each row
@@ -90,6 +168,7 @@ def answers(
             continue
         if not ended:
             state = advance(config, rules, params, state, CHUNK)
+            yield None
 
 
 def _begin(

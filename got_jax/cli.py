@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     ocr.add_argument("--locate", default="", metavar="TEXT", help="the boxes of a text")
     ocr.add_argument("--crop", action="store_true", help="cut a large picture into tiles")
     ocr.add_argument("--max-new-tokens", type=int, default=4096, metavar="N", help="longest answer")
-    ocr.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures read at once (default: 8)")
+    ocr.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="pictures each device reads at once (default: 8)"
+    )
     ocr.add_argument(
         "--weights",
         choices=["float32", "bfloat16", "int8"],
@@ -156,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _ocr(args: argparse.Namespace, _: list[str]) -> int:
     compilation_cache()
+    import jax
     from tqdm import tqdm
 
     from got_jax.reader import Reader, model_folder
@@ -170,7 +173,9 @@ def _ocr(args: argparse.Namespace, _: list[str]) -> int:
         except OSError as err:
             raise GotError(f"output folder {args.out} cannot be written ({err.strerror}); choose another.") from None
     names = _output_names(args.files) if args.out else {}
-    reader = Reader(*open_weights(model_folder(args.model))).prepared(args.weights)
+    batches = -(-len(args.files) // max(1, args.batch_size))
+    devices = jax.local_devices()[: 1 if args.stream else batches]
+    reader = Reader(*open_weights(model_folder(args.model))).prepared(args.weights, devices)
     options = {
         name: getattr(args, name)
         for name in ("format", "box", "color", "crop", "boxes", "layout", "locate", "max_new_tokens", "cache")

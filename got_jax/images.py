@@ -42,7 +42,7 @@ def decode(source: bytes | Path, name: str, max_pixels: int = MAX_PIXELS) -> Ima
                 )
                 require(pixels > 0, f"{name} has no pixels; give another picture.")
                 picture.load()
-                return upright_rgb(picture)
+                return upright_rgb(picture, ours=True)
     except FileNotFoundError:
         raise GotError(f"{name} does not exist; check the path.") from None
     except IsADirectoryError:
@@ -61,9 +61,16 @@ def decode(source: bytes | Path, name: str, max_pixels: int = MAX_PIXELS) -> Ima
         raise GotError(f"{name} is damaged or truncated ({reason}); restore the file.") from None
 
 
-def upright_rgb(picture: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation and converts to RGB."""
-    picture = ImageOps.exif_transpose(picture)
+def upright_rgb(picture: Image.Image, ours: bool = False) -> Image.Image:
+    """Applies the EXIF orientation and converts to RGB.
+
+    Args:
+        ours: nobody else has the picture, so it may be changed: a page then is not copied where it is upright RGB.
+    """
+    if ours:
+        ImageOps.exif_transpose(picture, in_place=True)
+    else:
+        picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16") or picture.mode == "I":
         grey = np.asarray(picture).astype(np.int64)
         # Pillow's convert would clip at 255. PNG and TIFF use the whole 16-bit range.
@@ -74,12 +81,17 @@ def upright_rgb(picture: Image.Image) -> Image.Image:
         return Image.fromarray((grey / top * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")  # Pillow's own way for palettes whose transparency is a byte string
-    return picture.convert("RGB")
+    return _rgb(picture)
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    """Pillow would copy what is RGB already."""
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def to_square(picture: Image.Image, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """Bicubic resize to side x side, aspect ratio not kept."""
-    return np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+    return np.asarray(_rgb(picture).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def tile_grid(width: int, height: int, side: int, min_tiles: int = 1, max_tiles: int = 12) -> tuple[int, int]:
@@ -109,7 +121,7 @@ def tiles(
 ) -> list[UInt8[np.ndarray, "side side 3"]]:
     """Dynamic resolution: tiles row by row, then the whole picture as a thumbnail when there is more than one tile."""
     columns, rows = tile_grid(picture.width, picture.height, side, min_tiles, max_tiles)
-    sheet = np.asarray(picture.convert("RGB").resize((columns * side, rows * side), Image.Resampling.BICUBIC))
+    sheet = np.asarray(_rgb(picture).resize((columns * side, rows * side), Image.Resampling.BICUBIC))
     cut = [
         sheet[row * side : (row + 1) * side, column * side : (column + 1) * side]
         for row in range(rows)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import UInt8
 from PIL import Image
 
 from got_jax import images, prompts
+from got_jax.ahead import ahead
 from got_jax.batching import Request, answers
 from got_jax.blocks import Block, Box, parse, read_boxes, spell
 from got_jax.config import GotConfig, presets
@@ -128,20 +130,29 @@ class ReadOptions:
 class _Request:
     name: str
     query: str
-    pictures: tuple[np.ndarray, ...]
+    pictures: UInt8[np.ndarray, "N H W 3"]
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A loaded model; with a mesh (`on`), batches are split over its devices."""
+    """A loaded model.
+
+    Attributes:
+        others: replicas of `params` on further devices, which `read_many` and `answer_many` use too (`prepared`).
+        mesh: what `params`, too large for one device, are split over (`on`).
+    """
 
     config: GotConfig
     params: dict | Prepared
     tokenizer: Tokenizer
+    others: tuple[Prepared, ...] = ()
     mesh: Mesh | None = None
 
-    def prepared(self, weights: str = "") -> Reader:
-        """The same model laid out for fast reading on one device; `weights` as in `inference.prepare`.
+    def prepared(self, weights: str = "", devices: Sequence[Any] = ()) -> Reader:
+        """The same model laid out for fast reading; `weights` as in `inference.prepare`.
+
+        Args:
+            devices: each gets all weights, and batches of its own to read; default: JAX's default device alone.
 
         Raises:
             GotError: for unknown weights.
@@ -150,10 +161,15 @@ class Reader:
         if self.config.decoder.kind == "opt":  # stage 1's, which is read with only to look at a training
             require(not weights, "OPT's decoder cannot be rounded; leave its weights as they are.")
             return dataclasses.replace(self, params=read_all(jax.tree.map(lazy, params)))
-        return dataclasses.replace(self, params=prepare(self.config, params, weights))
+        if not devices:
+            return dataclasses.replace(self, params=prepare(self.config, params, weights))
+        with jax.default_device(devices[0]):
+            laid = prepare(self.config, params, weights)
+        first, *others = (jax.device_put(laid, device) for device in devices)
+        return dataclasses.replace(self, params=first, others=tuple(others))
 
     def on(self, mesh: Mesh) -> Reader:
-        """The same model laid out on a mesh.
+        """The same model split over a mesh, for what one device cannot hold; `prepared` for several is much faster.
 
         Raises:
             GotError: when its weights are laid out for one device already.
@@ -180,13 +196,16 @@ class Reader:
     def read_many(self, sources: Iterable[Source], batch_size: int = 8, **options: Any) -> Iterator[Reading | GotError]:
         """Reads pictures in batches, in order; a picture that cannot be read gives its `GotError` as a value.
 
+        Pictures are decoded by threads while earlier ones are read, up to a batch ahead for each device.
+
         Args:
+            batch_size: pictures that each device reads at once.
             options: the fields of `ReadOptions`.
         """
-        require(batch_size >= 1, f"batch_size is {batch_size}, but it must be at least 1.")
         asked = ReadOptions(**options)
-        requests = (self._request(source, asked) for source in sources)
-        yield from self._answers(requests, batch_size, asked.decode, asked.dialect)
+        yield from self._answers(
+            lambda source: self._request(source, asked), sources, batch_size, asked.decode, asked.dialect
+        )
 
     def stream(self, source: Source, **options: Any) -> Iterator[str]:
         """The text of one picture piece by piece, while it is read; `options` are the fields of `ReadOptions`.
@@ -206,7 +225,7 @@ class Reader:
         )
         pad, stops = self.tokenizer.special[prompts.IMG_PAD], prompts.stop_ids(self.tokenizer)
         said = text = ""
-        for answer in stream(self.config, self.params, ids, np.stack(request.pictures), pad, stops, asked.decode):
+        for answer in stream(self.config, self.params, ids, request.pictures, pad, stops, asked.decode):
             text = spell(self.tokenizer, answer.tokens).strip()
             sure = text.rstrip("\N{REPLACEMENT CHARACTER}")  # a letter's bytes may be spread over tokens
             if sure.startswith(said) and len(sure) > len(said):
@@ -221,7 +240,7 @@ class Reader:
             picture = open_picture(source, name)
             side = self.config.encoder.image_px
             cut = images.tiles(picture, side, 1, asked.max_tiles) if asked.crop else [images.to_square(picture, side)]
-            return _Request(name, asked.query(picture.size), tuple(cut))
+            return _Request(name, asked.query(picture.size), np.stack(cut))
         except GotError as err:
             return err
 
@@ -241,27 +260,31 @@ class Reader:
         decode = DecodeConfig(max_new_tokens, no_repeat_ngram_size)
         side = self.config.encoder.image_px
 
-        def request(query: str, sources: Sequence[Source]) -> _Request | GotError:
+        def request(question: tuple[str, Sequence[Source]]) -> _Request | GotError:
+            query, sources = question
             try:
                 names = [str(source) if isinstance(source, (str, Path)) else "the picture" for source in sources]
                 opened = [open_picture(source, name) for source, name in zip(sources, names, strict=True)]
                 cut = [
                     images.tiles(p, side, 1, max_tiles) if max_tiles else [images.to_square(p, side)] for p in opened
                 ]
-                return _Request(names[0], query, tuple(tile for tiles in cut for tile in tiles))
+                return _Request(names[0], query, np.stack([tile for tiles in cut for tile in tiles]))
             except GotError as err:
                 return err
 
-        yield from self._answers((request(*question) for question in questions), batch_size, decode, "training")
+        yield from self._answers(request, questions, batch_size, decode, "training")
 
     def _answers(
         self,
-        requests: Iterator[_Request | GotError],
+        request: Callable[[Any], _Request | GotError],
+        items: Iterable[Any],
         batch_size: int,
         decode: DecodeConfig,
         dialect: prompts.Dialect,
     ) -> Iterator[Reading | GotError]:
-        """In order; by continuous batching, or on a mesh batch after batch."""
+        """To the requests that `request` makes of the items, in order; as trained or on a mesh batch after batch."""
+        require(batch_size >= 1, f"batch_size is {batch_size}, but it must be at least 1.")
+        requests = ahead(request, items, batch_size * (1 + len(self.others)))
         if isinstance(self.params, Prepared):
             yield from self._continuous(self.params, requests, batch_size, decode, dialect)
             return
@@ -289,11 +312,11 @@ class Reader:
                 asked[number] = request
                 numbers.append(number)
                 ids = prompts.prompt_ids(self.tokenizer, request.query, image_tokens, len(request.pictures), dialect)
-                yield Request(ids, np.stack(request.pictures))
+                yield Request(ids, request.pictures)
 
         pad, stops = self.tokenizer.special[prompts.IMG_PAD], prompts.stop_ids(self.tokenizer)
-        following, since = 0, time.monotonic()
-        for index, answer in answers(self.config, params, good(), pad, stops, decode, batch_size):
+        replicas, following, since = (params, *self.others), 0, time.monotonic()
+        for index, answer in answers(self.config, replicas, good(), pad, stops, decode, batch_size):
             number = numbers[index]
             request = asked.pop(number)
             seconds, since = time.monotonic() - since, time.monotonic()
@@ -331,7 +354,7 @@ class Reader:
                     self.config,
                     self.params,
                     ids,
-                    np.stack([picture for r in good for picture in r.pictures]),
+                    np.concatenate([r.pictures for r in good]),
                     np.repeat(np.arange(len(good), dtype=np.int32), [len(r.pictures) for r in good]),
                     self.tokenizer.special[prompts.IMG_PAD],
                     prompts.stop_ids(self.tokenizer),
@@ -357,12 +380,13 @@ def open_picture(source: Source, name: str) -> Image.Image:
     return images.decode(source if isinstance(source, bytes) else Path(source), name)
 
 
-def load(name: str | Path, weights: str | None = "") -> Reader:
+def load(name: str | Path, weights: str | None = "", devices: Sequence[Any] = ()) -> Reader:
     """Loads a model: "nano" (shipped with the package), a got-jax, transformers or original folder, or a hub id.
 
     Args:
         weights: how the decoder's matrices are kept: "float32", "bfloat16", "int8" (fastest, slightly inexact);
             default: as the model computes. None: parameters as they are trained, for `Reader.on`.
+        devices: what `read_many` works with, as `jax.local_devices()`; default: JAX's default device alone.
 
     Raises:
         GotError: when there is no such model, or its files are damaged.
@@ -370,7 +394,7 @@ def load(name: str | Path, weights: str | None = "") -> Reader:
     folder = model_folder(name)
     if weights is None:
         return Reader(*read_folder(folder))
-    return Reader(*open_folder(folder)).prepared(weights)
+    return Reader(*open_folder(folder)).prepared(weights, devices)
 
 
 def model_folder(name: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""Readers: ours and transformers' give the same answers from one folder; a mesh changes nothing."""
+"""Readers: ours and transformers' give the same answers from one folder; several devices change nothing."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_how_questions_are_decoded():
     assert ngram_of(Question("a", (b"",), "OCR: ", "", crop=True)) == 0
 
 
-def test_a_mesh_reads_the_same():
-    """Five questions, one of them of several pictures, on meshes of eight virtual devices."""
+def test_many_devices_read_the_same():
+    """Five questions, one of them of several pictures, on replicas and meshes of eight virtual devices."""
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -55,6 +55,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 8)
 from pathlib import Path
 from eval.question import Options
+from got_jax import batching
 from eval.suites import suites
 from got_jax.reader import load
 from got_jax.sharding import MeshConfig, make_mesh
@@ -70,5 +71,19 @@ for sizes in ((8, 1, 1), (2, 2, 2)):
     split = {{leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(laid.params)}}
     assert split == ({{True}} if sizes == (8, 1, 1) else {{True, False}})
     assert answer(laid) == alone, sizes
+
+worked, real = set(), batching._begin
+
+def noted(config, rules, params, *rest):
+    worked.update(params.decoder["norm"].devices())
+    begun = real(config, rules, params, *rest)
+    assert begun.history.devices() == params.decoder["norm"].devices()
+    return begun
+
+batching._begin = noted
+several = nano.prepared(devices=jax.devices()[:3])
+answer = lambda reader: [(r.text, r.stop) for r in reader.answer_many(asked, batch_size=2, max_new_tokens=16)]
+assert answer(several) == alone
+assert len(worked) == 3
 """
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from eval import contestants, speed, startup
+from got_jax.config import got_580m, override
+from got_jax.train.flops import encoder_flops
 
 SMALL = {
     "encoder.image_px": 128,
@@ -27,15 +29,18 @@ SMALL = {
 def test_both_sides_run_every_work(tmp_path, capsys):
     shape = [word for path, value in SMALL.items() for word in (f"--{path}", str(value))]
     options = ["--ours", "int8+cache", "--batches", "2", "--page-tokens", "3", "--longest", "6", "--repeats", "1"]
-    options += ["--out", str(tmp_path)]
+    options += ["--pages", "2", "--pictures", "1", "2", "--out", str(tmp_path)]
     assert speed.main([*options, "--trace", str(tmp_path / "trace"), *shape]) == 0
-    assert len(list((tmp_path / "trace").glob("got-jax-int8+cache/*"))) == len(speed.works(False, (2,), 3))
+    every = speed.works(False, (2,), 3, pictures=(1, 2), pages=(2,))
+    assert len(list((tmp_path / "trace").glob("got-jax-int8+cache/*"))) == len(every)
     report = json.loads((tmp_path / "speed.json").read_text())
     names = ["got-jax int8+cache", "transformers float32"]
     assert all(list(taken) == names and all(taken.values()) for taken in report["seconds"].values())
     assert all(report["peak_gib"][name] > 0 for name in names)
     text = (tmp_path / "speed.md").read_text()
     assert "page, 3 tokens" in text
+    assert "2 pages at once, 3 tokens | pages/s" in text
+    assert "encoder and connector, 2 pictures" in text
     assert "decode, batch 2" in text
     assert capsys.readouterr().out.strip() == text.strip()
 
@@ -59,6 +64,39 @@ def test_the_ratio_compares_the_best_of_both_sides():
     line, memory = speed.table([work], {work.name: taken}, dict.fromkeys(taken, 1.0)).splitlines()[2:]
     assert line.split(" | ")[2:] == ["16 (10 to 20)", "40 (40 to 40)", "13.3 (13.3 to 13.3)", "3.00 x |"]
     assert memory.endswith("1.00 x |")
+
+
+def test_what_bounds_a_work():
+    """Of the released model: decoding reads 0.93 GB of bfloat16 weights, and 96 KiB of cache for each token."""
+    rates = {"operations_per_s": 800e12, "bytes_per_s": 4e12, "weights_bytes": 0.93e9, "cache_bytes": 98304.0}
+    work = lambda method, **arguments: speed.Work(method, "", method, arguments, 1)
+    least = lambda w: speed.bound(w, got_580m(), rates)
+    assert least(work("decode", rows=1, context=300, tokens=10)) == pytest.approx(10 * (0.93e9 + 305 * 98304) / 4e12)
+    assert least(work("decode", rows=64, context=1024, tokens=64)) == pytest.approx(
+        64 * (0.93e9 + 64 * 1056 * 98304) / 4e12
+    )
+    assert least(work("encode", pictures=16)) == pytest.approx(16 * encoder_flops(got_580m()) / 800e12)
+    assert least(work("prefill", tokens=1)) == pytest.approx(0.93e9 / 4e12)
+    assert least(work("prefill", tokens=2000)) == pytest.approx(2 * 2000 * 308e6 / 800e12, rel=0.5)
+    assert least(work("page", tokens=9)) is None
+    lines = [work("encode", pictures=16), work("page", tokens=9)]
+    taken = {"encode": {"got-jax int8": [least(lines[0]) * 2] * 3}, "page": {"got-jax int8": [1.0]}}
+    said = speed.shares(lines, taken, got_580m(), {"got-jax int8": rates}).splitlines()
+    assert said[2:] == [
+        "| encode | 50% |",
+        "| matrix products, TFLOP/s | 800 |",
+        "| reading memory, GB/s | 4000 |",
+    ]
+
+
+def test_a_contestant_tells_its_rates():
+    config = override(got_580m(), SMALL)
+    ours = contestants.Contestant("got-jax bfloat16", config, "cpu")
+    rates = ours.ask("rates", {})
+    ours.stop()
+    assert rates["cache_bytes"] == 2 * 1 * 4 * 16 * 2
+    assert rates["weights_bytes"] > 2 * 151860 * 64
+    assert min(rates["operations_per_s"], rates["bytes_per_s"]) > 1e6
 
 
 def test_curves_are_drawn(tmp_path):

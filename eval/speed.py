@@ -20,6 +20,7 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -121,7 +122,13 @@ CONTEXTS = (256, 512, 1024, 2048, 4096, 8192)
 
 
 def measure(
-    names: list[str], lines: list[Work], config: GotConfig, device: str, repeats: int, trace: Path | None = None
+    names: list[str],
+    lines: list[Work],
+    config: GotConfig,
+    device: str,
+    repeats: int,
+    trace: Path | None = None,
+    note: Callable[[Work, Runs], str] | None = None,
 ) -> tuple[Runs, dict[str, float], dict[str, dict[str, float]]]:
     """Seconds of every run (the warming one is left out), and each contestant's peak memory in GiB.
 
@@ -129,6 +136,7 @@ def measure(
 
     Args:
         trace: a folder for a trace of each work of ours.
+        note: called when a work is done, since the last may never come; what it returns is told.
     """
     from tqdm import tqdm
 
@@ -149,6 +157,8 @@ def measure(
                         slow.add(c.name)
                     bar.update(turn == 0)
             runs[work.name] = taken
+            if note is not None:
+                bar.write(note(work, runs), file=sys.stderr)
             for c in contestants:
                 if trace is not None and c.name.startswith("got-jax"):
                     folder = str(trace / c.name.replace(" ", "-") / work.name.replace(" ", "-"))
@@ -167,12 +177,7 @@ def table(lines: list[Work], runs: Runs, memory: dict[str, float]) -> str:
     rows = []
     for work in lines:
         middles = {name: statistics.median(seconds) for name, seconds in runs[work.name].items()}
-        shown = []
-        for name in names:
-            value = lambda s, w=work: w.amount / s if w.amount else s / _tokens(w)
-            low, high = sorted((value(min(runs[work.name][name])), value(max(runs[work.name][name]))))
-            shown.append(f"{value(middles[name]):.3g} ({low:.3g} to {high:.3g})")
-        rows.append([work.name, work.unit, *shown, _ratio(middles)])
+        rows.append([work.name, work.unit, *(_spread(work, runs[work.name][name]) for name in names), _ratio(middles)])
     rows.append(["peak memory", "GiB", *(f"{memory[name]:.2f}" for name in names), _ratio(memory)])
     bars = lambda cells: f"| {' | '.join(cells)} |"
     return "\n".join([bars(head), "|---" * len(head) + "|", *map(bars, rows)])
@@ -208,6 +213,16 @@ def shares(lines: list[Work], runs: Runs, config: GotConfig, rates: dict[str, di
     rows.append(["reading memory, GB/s", *(f"{rate['bytes_per_s'] / 1e9:.0f}" for rate in rates.values())])
     bars = lambda cells: f"| {' | '.join(cells)} |"
     return "\n".join([bars(head), "|---" * len(head) + "|", *map(bars, rows)])
+
+
+def _spread(work: Work, seconds: list[float]) -> str:
+    value = lambda s: work.amount / s if work.amount else s / _tokens(work)
+    low, high = sorted((value(min(seconds)), value(max(seconds))))
+    return f"{value(statistics.median(seconds)):.3g} ({low:.3g} to {high:.3g})"
+
+
+def _line(work: Work, taken: dict[str, list[float]]) -> str:
+    return f"{work.name}, {work.unit}: " + ", ".join(f"{name} {_spread(work, s)}" for name, s in taken.items())
 
 
 def _tokens(work: Work) -> int:
@@ -296,24 +311,36 @@ def main(argv: list[str] | None = None) -> int:
         require(args.longest is None or args.longest >= 2, f"--longest is {args.longest}, but it must be at least 2.")
         require(args.repeats >= 1, f"--repeats is {args.repeats}, but it must be at least 1.")
         config = override(got_580m(), changes_of(rest))
-        runs, memory, rates = measure(names, lines, config, args.device, args.repeats, args.trace)
+        report: dict[str, object] = {"about": about()}
+
+        def kept(work: Work, runs: Runs) -> str:
+            _save(args.out, "speed.json", report | {"seconds": runs})
+            return _line(work, runs[work.name])
+
+        _save(args.out, "speed.json", report)
+        runs, memory, rates = measure(names, lines, config, args.device, args.repeats, args.trace, kept)
         text = f"{about()}\n\n{table(lines, runs, memory)}"
         text += f"\n\n{shares(lines, runs, config, rates)}" if rates else ""
         print(text)
-        if args.out:
-            try:
-                args.out.mkdir(parents=True, exist_ok=True)
-                report = {"about": about(), "seconds": runs, "peak_gib": memory, "rates": rates}
-                (args.out / "speed.json").write_text(json.dumps(report, indent=1) + "\n")
-                (args.out / "speed.md").write_text(text + "\n")
-                if args.curves:
-                    plot(lines, runs, args.out / "speed.png")
-            except OSError as err:
-                raise GotError(f"{args.out} cannot be written ({err.strerror}); choose another folder.") from None
+        _save(args.out, "speed.json", report | {"seconds": runs, "peak_gib": memory, "rates": rates})
+        _save(args.out, "speed.md", text)
+        if args.out and args.curves:
+            plot(lines, runs, args.out / "speed.png")
     except GotError as err:
         print(f"eval: {err}", file=sys.stderr)
         return 2
     return 0
+
+
+def _save(folder: Path | None, name: str, what: object) -> None:
+    """Writes a report, where there is a folder for it."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text((what if isinstance(what, str) else json.dumps(what, indent=1)) + "\n")
+    except OSError as err:
+        raise GotError(f"{folder} cannot be written ({err.strerror}); choose another folder.") from None
 
 
 def about() -> str:

@@ -3,6 +3,7 @@
 python -m eval.trainstep configs/nano_text.py
 python -m eval.trainstep configs/nano_text.py --against transformers --model.encoder.neck_width 64
 python -m eval.trainstep configs/stage2_joint.py --data.rows 2 --against transformers     # on a GPU
+python -m eval.trainstep configs/stage2_joint.py --data.rows 2 --batch batch.npz  # for a machine without the engines
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import statistics
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from eval.command import printed
 from got_jax.cli import override_all
 from got_jax.data.batches import Batch
 from got_jax.data.lanes import Lanes, new_state
-from got_jax.errors import require
+from got_jax.errors import GotError, require
 from got_jax.models.got import normalise_pixels
 from got_jax.prompts import IMG_PAD
 from got_jax.sharding import batch_sharding, make_mesh
@@ -38,14 +40,15 @@ from got_jax.weights.torch_write import transformers_config
 STEPS = 6
 
 
-def measure(config: TrainConfig, against: bool) -> str:
-    """Median and spread of the jitted step on one packed batch; with `against`, PyTorch's steps between ours."""
+def measure(config: TrainConfig, against: bool, file: Path | None = None) -> str:
+    """Median and spread of the jitted step on one packed batch; with `against`, PyTorch's steps between ours.
+
+    Args:
+        file: of the batch, see `drawn`.
+    """
     tokenizer = load_tokenizer(config.model.tokenizer, Path(config.tokenizer))
-    mesh = make_mesh(config.mesh)
-    check(config, mesh, tokenizer)
-    d = config.data
-    lanes = Lanes(draws_of(config, tokenizer), d.rows, range(d.rows), new_state(d.rows), workers=0)
-    batch = next(lanes.batches())[0]
+    mesh, d = make_mesh(config.mesh), config.data
+    batch = drawn(config, file)
     ours, size, trained = _ours(config, batch, mesh)
     steps = {"got-jax": ours}
     if against:
@@ -79,6 +82,39 @@ def measure(config: TrainConfig, against: bool) -> str:
     if against:
         lines.append(f"got-jax is {middles['transformers'] / middles['got-jax']:.2f} x as fast as transformers")
     return "\n".join(lines)
+
+
+def drawn(config: TrainConfig, file: Path | None = None) -> Batch:
+    """A config's first batch.
+
+    Args:
+        file: what it is read from, as .npz, or written to where there is no such file.
+
+    Raises:
+        GotError: when the config cannot be trained, or the file is not its batch.
+    """
+    rows = config.data.rows
+    if file is not None and file.exists():
+        batch = _read(file)
+        require(len(batch.tokens) == rows, f"{file} has {len(batch.tokens)} rows; give --data.rows the same number.")
+        return batch
+    tokenizer = load_tokenizer(config.model.tokenizer, Path(config.tokenizer))
+    check(config, make_mesh(config.mesh), tokenizer)
+    batch = next(Lanes(draws_of(config, tokenizer), rows, range(rows), new_state(rows), workers=0).batches())[0]
+    if file is not None:
+        require(batch.letters is None, "a batch with letters for the letters lesson is not kept; leave --batch out.")
+        with file.open("wb") as stream:
+            np.savez_compressed(stream, **{name: kept for name, kept in batch._asdict().items() if kept is not None})
+    return batch
+
+
+def _read(file: Path) -> Batch:
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return Batch(**stored)
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as err:
+        reason = (str(err) or type(err).__name__).splitlines()[0]
+        raise GotError(f"batch {file} cannot be read ({reason}); delete it, and --batch makes it anew.") from None
 
 
 def _ours(config: TrainConfig, batch: Batch, mesh: Any) -> tuple[Callable[[], None], int, tuple[str, ...]]:
@@ -181,8 +217,18 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("config", type=Path, metavar="CONFIG.py")
     parser.add_argument("--against", choices=["transformers"], help="also time a plain PyTorch loop, turn by turn")
+    told = "reads the batch from there, or writes it there, so that it can be taken to another machine"
+    parser.add_argument("--batch", type=Path, metavar="FILE.npz", help=told)
+    parser.add_argument("--draw", action="store_true", help="only draw the batch")
     args, rest = parser.parse_known_args(argv)
-    return printed(lambda: measure(override_all(load_config(args.config), rest), args.against is not None))
+
+    def work() -> str:
+        config = override_all(load_config(args.config), rest)
+        if args.draw:
+            return f"{int(drawn(config, args.batch).pictures.sum())} pictures"
+        return measure(config, args.against is not None, args.batch)
+
+    return printed(work)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def test_replicas_stop_when_nobody_listens(tiny, laid):
     got = answers(tiny, [laid, laid], endless(), PAD, (-1,), DecodeConfig(200, 0), 2)
     threads = threading.active_count()
     next(got)
-    got.close()
+    got.close()  # type: ignore[attr-defined]
     assert threading.active_count() == threads
     assert len(drawn) <= 8
 

@@ -8,6 +8,7 @@ import pytest
 
 from eval import contestants, speed, startup
 from got_jax.config import got_580m, override
+from got_jax.errors import GotError
 from got_jax.train.flops import encoder_flops
 
 SMALL = {
@@ -42,7 +43,9 @@ def test_both_sides_run_every_work(tmp_path, capsys):
     assert "2 pages at once, 3 tokens | pages/s" in text
     assert "encoder and connector, 2 pictures" in text
     assert "decode, batch 2" in text
-    assert capsys.readouterr().out.strip() == text.strip()
+    said = capsys.readouterr()
+    assert said.out.strip() == text.strip()
+    assert "decode, batch 2, tokens/s: got-jax int8+cache " in said.err
 
 
 def test_the_model_is_timed_without_a_kernel(tmp_path, capsys):
@@ -70,7 +73,7 @@ def test_what_bounds_a_work():
     """Of the released model: decoding reads 0.93 GB of bfloat16 weights, and 96 KiB of cache for each token."""
     rates = {"operations_per_s": 800e12, "bytes_per_s": 4e12, "weights_bytes": 0.93e9, "cache_bytes": 98304.0}
     work = lambda method, **arguments: speed.Work(method, "", method, arguments, 1)
-    least = lambda w: speed.bound(w, got_580m(), rates)
+    least = lambda w: speed.bound(w, got_580m(), rates) or 0.0
     assert least(work("decode", rows=1, context=300, tokens=10)) == pytest.approx(10 * (0.93e9 + 305 * 98304) / 4e12)
     assert least(work("decode", rows=64, context=1024, tokens=64)) == pytest.approx(
         64 * (0.93e9 + 64 * 1056 * 98304) / 4e12
@@ -78,7 +81,7 @@ def test_what_bounds_a_work():
     assert least(work("encode", pictures=16)) == pytest.approx(16 * encoder_flops(got_580m()) / 800e12)
     assert least(work("prefill", tokens=1)) == pytest.approx(0.93e9 / 4e12)
     assert least(work("prefill", tokens=2000)) == pytest.approx(2 * 2000 * 308e6 / 800e12, rel=0.5)
-    assert least(work("page", tokens=9)) is None
+    assert speed.bound(work("page", tokens=9), got_580m(), rates) is None
     lines = [work("encode", pictures=16), work("page", tokens=9)]
     taken = {"encode": {"got-jax int8": [least(lines[0]) * 2] * 3}, "page": {"got-jax int8": [1.0]}}
     said = speed.shares(lines, taken, got_580m(), {"got-jax int8": rates}).splitlines()
@@ -90,7 +93,7 @@ def test_what_bounds_a_work():
 
 
 def test_a_contestant_tells_its_rates():
-    config = override(got_580m(), SMALL)
+    config = override(got_580m(), {path: str(value) for path, value in SMALL.items()})
     ours = contestants.Contestant("got-jax bfloat16", config, "cpu")
     rates = ours.ask("rates", {})
     ours.stop()
@@ -103,6 +106,36 @@ def test_curves_are_drawn(tmp_path):
     lines = speed.curves()
     speed.plot(lines, {w.name: {"got-jax int8": [0.1 * n]} for n, w in enumerate(lines)}, tmp_path / "speed.png")
     assert (tmp_path / "speed.png").stat().st_size > 5000
+
+
+def test_what_is_measured_is_kept_at_once(tmp_path):
+    """A run that is cut leaves the works that it has done, and a folder that cannot be written is told of before."""
+    (tmp_path / "file").touch()
+    assert speed.main(["--out", str(tmp_path / "file")]) == 2
+    shape = [word for path, value in SMALL.items() for word in (f"--{path}", str(value))]
+    options = [
+        "--quick",
+        "--ours",
+        "int8",
+        "--no-rival",
+        "--repeats",
+        "1",
+        "--batches",
+        "1",
+        "--only",
+        "prefill",
+        "decode",
+    ]
+    seen = []
+
+    def cut(work, taken):
+        seen.append(json.loads((tmp_path / "speed.json").read_text())["seconds"])
+        raise GotError("cut")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "_line", cut)
+        assert speed.main([*options, "--out", str(tmp_path), *shape]) == 2
+    assert [list(runs) for runs in seen] == [["prefill of 300 tokens"]]
 
 
 @pytest.mark.parametrize(

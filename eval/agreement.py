@@ -1,7 +1,8 @@
 """What rounded weights cost: how often the likeliest next token is the one that float32 chooses.
 
 python -m eval.agreement                                  # the shipped model, 1,000 tokens of held-out slices
-python -m eval.agreement --model path/to/model --tokens 5000
+python -m eval.agreement --model path/to/model --data my_test.jsonl --tokens 5000     # pictures and texts of your own
+python -m eval.agreement --write slices/                  # the slices as such a file, for a machine without the engines
 
 Every kind is fed the same true text token by token, through its own KV cache, so that one difference does not lead to
 others. bfloat16 is computed and cached in bfloat16; int8 has int8 weights, the rest as bfloat16; "int8, int8 cache"
@@ -13,8 +14,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +28,15 @@ from eval.command import printed
 from eval.slices import ENGINE
 from got_jax import images, inference, prompts
 from got_jax.config import GotConfig
-from got_jax.errors import require
+from got_jax.data.example import Engine
+from got_jax.data.records import Records
+from got_jax.errors import GotError, require
 from got_jax.generate import bucket
 from got_jax.inference import Prepared
 from got_jax.reader import Reader, load, open_picture
 from got_jax.train.heldout import SEED
 
+WRITTEN = 60  # slices, of 1,000 tokens and more
 KINDS = {"bfloat16": ("bfloat16", ""), "int8": ("int8", ""), "int8, int8 cache": ("int8", "int8")}  # weights, cache
 
 
@@ -61,25 +67,40 @@ def choices(
     return jnp.concatenate([first[None], others])
 
 
-def questions(reader: Reader, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(prompt, picture, answer with its stop mark) of held-out slices, until `count` tokens have been answered."""
+def questions(reader: Reader, engine: Engine, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(prompt, picture, answer with its stop mark) of examples, until `count` tokens have been answered."""
     config, tokenizer = reader.config, reader.tokenizer
     index = 0
-    while count > 0:
-        example = ENGINE.example(SEED, index)
+    while count > 0 and (not isinstance(engine, Sized) or index < len(engine)):
+        example = engine.example(SEED, index)
         index += 1
-        picture = images.to_square(open_picture(example.images[0], f"slice {index}"), config.encoder.image_px)
+        picture = images.to_square(open_picture(example.images[0], f"example {index}"), config.encoder.image_px)
         answer = [*tokenizer.encode(example.text), prompts.stop_ids(tokenizer)[0]][:count]
         ids = prompts.prompt_ids(tokenizer, example.prompt, config.encoder.image_tokens, 1, "training")
         count -= len(answer)
         yield np.array(ids), picture, np.array(answer)
 
 
-def agreement(model: str, tokens: int) -> dict[str, float]:
+def written(engine: Engine, count: int, folder: Path) -> str:
+    """The engine's first examples, of one picture each, as records that `--data` reads; returns their file's name."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = []
+        for index in range(count):
+            example = engine.example(SEED, index)
+            (folder / f"{index}.png").write_bytes(example.images[0])
+            lines.append(json.dumps({"image": f"{index}.png", "prompt": example.prompt, "text": example.text}))
+        (folder / "data.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as err:
+        raise GotError(f"{folder} cannot be written ({err.strerror}); choose another folder.") from None
+    return str(folder / "data.jsonl")
+
+
+def agreement(model: str, tokens: int, engine: Engine = ENGINE) -> dict[str, float]:
     """Share of places, by kind, where its choice is float32's.
 
     Raises:
-        GotError: for an unknown model, or fewer than one token.
+        GotError: for an unknown model, a bad record, or fewer than one token.
     """
     require(tokens >= 1, f"--tokens is {tokens}, but it must be at least 1.")
     trained = load(model, weights=None)
@@ -90,7 +111,7 @@ def agreement(model: str, tokens: int) -> dict[str, float]:
         sides[kind] = (half, cache, inference.prepare(half, trained.params, weights))  # type: ignore[arg-type]
     pad = trained.tokenizer.special[prompts.IMG_PAD]
     same, places = dict.fromkeys(KINDS, 0), 0
-    for ids, picture, answer in questions(trained, tokens):
+    for ids, picture, answer in questions(trained, engine, tokens):
         prompt = np.zeros((1, bucket(len(ids))), np.int32)
         prompt[0, : len(ids)] = ids
         padded = np.zeros(bucket(len(answer)), np.int32)
@@ -114,8 +135,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--model", default="nano", help="default: nano")
     parser.add_argument("--tokens", type=int, default=1000, metavar="N", help="default: 1000")
+    parser.add_argument("--data", metavar="FILE", help="your own examples, as for fine-tuning (default: slices)")
+    parser.add_argument("--write", type=Path, metavar="DIR", help=f"only write {WRITTEN} slices to DIR/data.jsonl")
     args = parser.parse_args(argv)
-    return printed(lambda: table(agreement(args.model, args.tokens)))
+    if args.write:
+        return printed(lambda: written(ENGINE, WRITTEN, args.write))
+    return printed(lambda: table(agreement(args.model, args.tokens, Records(args.data) if args.data else ENGINE)))
 
 
 def table(shares: dict[str, float]) -> str:

@@ -211,9 +211,12 @@ def _encoder_block(config: GotConfig, p: dict, x: Float[Array, "N H W D"], windo
         return x + linear(jax.nn.gelu(y, approximate=False), **p["lin2"])
 
     rows = x.reshape(-1, c.width)
-    if jax.default_backend() == "cpu" and len(rows) % ROW_BLOCK == 0:
+    if jax.default_backend() != "cpu":
+        return mlp(rows).reshape(x.shape)
+    if len(rows) % ROW_BLOCK == 0:
         return jax.lax.map(mlp, rows.reshape(-1, ROW_BLOCK, c.width)).reshape(x.shape)
-    return mlp(rows).reshape(x.shape)
+    # What the windows of several blocks add up to would be one loop, whose places XLA of jax 0.11 cannot make out.
+    return jax.lax.optimization_barrier(mlp(rows)).reshape(x.shape)
 
 
 def _layer_norm(x: Array, p: dict, eps: float) -> Array:

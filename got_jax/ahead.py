@@ -10,7 +10,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
-MOST_THREADS = 16  # decode pages for several fast devices: one makes about ten a second
+MOST_THREADS = 16  # decode pages for several fast devices
 
 
 def ahead(

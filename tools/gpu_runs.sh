@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The checks of docs/gpu-runs.md on a machine with a GPU, in steps that a lease of minutes can hold:
-#   tools/gpu_runs.sh wheels              # where packages can be fetched: into .whl/, to be carried along (21 MB)
+#   tools/gpu_runs.sh wheels              # where packages can be fetched: into .whl/, to be carried along (20 MB)
 #   tools/gpu_runs.sh kernels decode pages
 # Steps: kernels decode pages each rival parity train agreement suite. Each is cut after its own time, and none stops the rest;
 # what they print also goes to ${OUT:-results/gpu}. REHEARSE=1 runs them on a CPU at the size of seconds.
@@ -20,7 +20,7 @@ if [ "${1:-}" = wheels ]; then
     versions+=("$(grep -iE "^${name/_/[-_]}==" constraints.txt)")
   done
   mkdir -p .whl
-  "$python" -m eval.trainstep configs/stage2_joint.py --data.rows 3 --batch .whl/batch.npz --draw || exit
+  "$python" -m eval.trainstep configs/stage2_joint.py --data.rows 2 --batch .whl/batch.npz --draw || exit
   "$python" -m eval.agreement --write .whl/slices || exit
   exec "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
     "${platforms[@]}" --platform manylinux2014_x86_64 --platform manylinux1_x86_64 --dest .whl "${versions[@]}"
@@ -78,7 +78,7 @@ for step in "$@"; do
     each) speed each 420 --ours "${kinds[@]}" --no-rival --repeats 1 --context 1024 --batches 1 64 --only encoder decode ;;
     parity) pytest parity 300 -s tests/parity/test_full_size.py ;;
     train)
-      run train 300 "$python" -m eval.trainstep configs/stage2_joint.py --data.rows 3 --batch .whl/batch.npz --against transformers \
+      run train 300 "$python" -m eval.trainstep configs/stage2_joint.py --data.rows 2 --batch .whl/batch.npz --against transformers \
         "${small[@]}"
       ;;
     agreement) run agreement 300 "$python" -m eval.agreement --data .whl/slices/data.jsonl ;;

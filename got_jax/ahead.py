@@ -23,7 +23,7 @@ def ahead(
     Args:
         most: results that are made or being made and not yet taken. threads: default: one a processor.
     """
-    pool = ThreadPoolExecutor(threads or min(MOST_THREADS, len(os.sched_getaffinity(0))), "got-jax-ahead")
+    pool = ThreadPoolExecutor(threads or min(MOST_THREADS, os.cpu_count() or 1), "got-jax-ahead")
     waiting: deque[Future[Made]] = deque()
     try:
         for item in items:

@@ -30,10 +30,11 @@ SMALL = {
 def test_both_sides_run_every_work(tmp_path, capsys):
     shape = [word for path, value in SMALL.items() for word in (f"--{path}", str(value))]
     options = ["--ours", "int8+cache", "--batches", "2", "--page-tokens", "3", "--longest", "6", "--repeats", "1"]
-    options += ["--pages", "2", "--pictures", "1", "2", "--out", str(tmp_path)]
+    options += ["--pages", "2", "--out", str(tmp_path)]
     assert speed.main([*options, "--trace", str(tmp_path / "trace"), *shape]) == 0
-    every = speed.works(False, (2,), 3, pictures=(1, 2), pages=(2,))
+    every = speed.works(False, (2,), 3, pages=(2,))
     assert len(list((tmp_path / "trace").glob("got-jax-int8+cache/*"))) == len(every)
+    assert speed.works(True, (), 3, pictures=(1, 16))[1].amount == 16
     report = json.loads((tmp_path / "speed.json").read_text())
     names = ["got-jax int8+cache", "transformers float32"]
     assert all(list(taken) == names and all(taken.values()) for taken in report["seconds"].values())
@@ -41,7 +42,6 @@ def test_both_sides_run_every_work(tmp_path, capsys):
     text = (tmp_path / "speed.md").read_text()
     assert "page, 3 tokens" in text
     assert "2 pages at once, 3 tokens | pages/s" in text
-    assert "encoder and connector, 2 pictures" in text
     assert "decode, batch 2" in text
     said = capsys.readouterr()
     assert said.out.strip() == text.strip()

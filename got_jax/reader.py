@@ -196,7 +196,8 @@ class Reader:
     def read_many(self, sources: Iterable[Source], batch_size: int = 8, **options: Any) -> Iterator[Reading | GotError]:
         """Reads pictures in batches, in order; a picture that cannot be read gives its `GotError` as a value.
 
-        Pictures are decoded by threads while earlier ones are read, up to a batch ahead for each device.
+        Pictures are decoded by threads while earlier ones are read: sources are drawn from up to a batch ahead for
+        each device, by one more picture at least.
 
         Args:
             batch_size: pictures that each device reads at once.
@@ -284,7 +285,7 @@ class Reader:
     ) -> Iterator[Reading | GotError]:
         """To the requests that `request` makes of the items, in order; as trained or on a mesh batch after batch."""
         require(batch_size >= 1, f"batch_size is {batch_size}, but it must be at least 1.")
-        requests = ahead(request, items, batch_size * (1 + len(self.others)))
+        requests = ahead(request, items, max(2, batch_size * (1 + len(self.others))))
         if isinstance(self.params, Prepared):
             yield from self._continuous(self.params, requests, batch_size, decode, dialect)
             return

@@ -103,8 +103,11 @@ def drawn(config: TrainConfig, file: Path | None = None) -> Batch:
     batch = next(Lanes(draws_of(config, tokenizer), rows, range(rows), new_state(rows), workers=0).batches())[0]
     if file is not None:
         require(batch.letters is None, "a batch with letters for the letters lesson is not kept; leave --batch out.")
-        with file.open("wb") as stream:
-            np.savez_compressed(stream, **{name: kept for name, kept in batch._asdict().items() if kept is not None})
+        try:
+            with file.open("wb") as stream:
+                np.savez_compressed(stream, **{k: kept for k, kept in batch._asdict().items() if kept is not None})
+        except OSError as err:
+            raise GotError(f"batch {file} cannot be written ({err.strerror}); choose another file.") from None
     return batch
 
 
@@ -198,7 +201,7 @@ def _padded(batch: Batch, row: int, torch: Any, device: str, dtype: Any) -> tupl
 def matrix_rate(dtype: Any) -> float:
     """Operations a second of a large matrix product on this device, the best of a few."""
     side = 8192 if jax.default_backend() != "cpu" else 2048
-    a = jnp.ones((side, side), dtype)
+    a = jax.random.normal(jax.random.key(0), (side, side), dtype)  # of zeros a card makes more
     product = jax.jit(lambda a: jnp.matmul(a, a, preferred_element_type=jnp.float32))
     product(a).block_until_ready()
     seconds = []

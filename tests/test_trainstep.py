@@ -30,3 +30,6 @@ def test_a_batch_is_taken_elsewhere(tmp_path, monkeypatch):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(GotError, match="cannot be read"):
         measure(config, against=False, file=file)
+    monkeypatch.undo()
+    with pytest.raises(GotError, match="cannot be written"):
+        trainstep.drawn(config, tmp_path / "none" / "batch.npz")

@@ -35,14 +35,14 @@ if ls .whl/*.whl >/dev/null 2>&1; then
   export PYTHONPATH=/tmp/gpu_runs_site
 fi
 device=(--device gpu)
-tiny=() small=()
+tiny=() small=(--against transformers)
 export JAX_PLATFORMS=cuda PYTHONUNBUFFERED=1 XLA_PYTHON_CLIENT_PREALLOCATE=false # several processes share the card
 if [ -n "${REHEARSE:-}" ]; then
   export JAX_PLATFORMS=cpu
   tiny=(--encoder.width 96 --encoder.heads 2 --encoder.depth 3 --encoder.mlp_width 64 --encoder.image_px 256
     --encoder.neck_width 32 --decoder.width 128 --decoder.heads 2 --decoder.kv_heads 2 --decoder.mlp_width 96 --decoder.depth 2)
   small=("${tiny[@]/#--encoder/--model.encoder}")
-  small=("${small[@]/#--decoder/--model.decoder}" --model.encoder.image_px 1024)
+  small=("${small[@]/#--decoder/--model.decoder}" --model.encoder.image_px 1024 --model.dtype float32)
   device=(--pages 2 --page-tokens 8 --pictures 1 2)
 fi
 
@@ -78,8 +78,7 @@ for step in "$@"; do
     each) speed each 420 --ours "${kinds[@]}" --no-rival --repeats 1 --context 1024 --batches 1 64 --only encoder decode ;;
     parity) pytest parity 300 -s tests/parity/test_full_size.py ;;
     train)
-      run train 300 "$python" -m eval.trainstep configs/stage2_joint.py --data.rows 2 --batch .whl/batch.npz --against transformers \
-        "${small[@]}"
+      run train 300 "$python" -m eval.trainstep configs/stage2_joint.py --data.rows 2 --batch .whl/batch.npz "${small[@]}"
       ;;
     agreement) run agreement 300 "$python" -m eval.agreement --data .whl/slices/data.jsonl ;;
     suite) run suite 560 "$python" -m pytest -q -n 8 --dist worksteal tests ;;

@@ -47,7 +47,7 @@ def test_how_questions_are_decoded():
 
 
 def test_many_devices_read_the_same():
-    """Five questions, one of them of several pictures, on replicas and meshes of eight virtual devices."""
+    """Five questions, one of them of several pictures, on replicas and on a mesh of eight virtual devices."""
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -66,11 +66,9 @@ nano = load("nano", weights=None)
 answer = lambda reader: [(r.text, r.stop) for r in reader.answer_many(asked, batch_size=5, max_new_tokens=16)]
 alone = answer(nano)
 assert len(set(alone)) == 5
-for sizes in ((8, 1, 1), (2, 2, 2)):
-    laid = nano.on(make_mesh(MeshConfig(*sizes)))
-    split = {{leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(laid.params)}}
-    assert split == ({{True}} if sizes == (8, 1, 1) else {{True, False}})
-    assert answer(laid) == alone, sizes
+laid = nano.on(make_mesh(MeshConfig(2, 2, 2)))
+assert {{leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(laid.params)}} == {{True, False}}
+assert answer(laid) == alone
 
 worked, real = set(), batching._begin
 

@@ -179,8 +179,12 @@ def table(lines: list[Work], runs: Runs, memory: dict[str, float]) -> str:
         middles = {name: statistics.median(seconds) for name, seconds in runs[work.name].items()}
         rows.append([work.name, work.unit, *(_spread(work, runs[work.name][name]) for name in names), _ratio(middles)])
     rows.append(["peak memory", "GiB", *(f"{memory[name]:.2f}" for name in names), _ratio(memory)])
-    bars = lambda cells: f"| {' | '.join(cells)} |"
-    return "\n".join([bars(head), "|---" * len(head) + "|", *map(bars, rows)])
+    return _markdown([head, *rows])
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    head, *lines = (f"| {' | '.join(cells)} |" for cells in rows)
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *lines])
 
 
 def bound(work: Work, config: GotConfig, rates: dict[str, float]) -> float | None:
@@ -211,8 +215,7 @@ def shares(lines: list[Work], runs: Runs, config: GotConfig, rates: dict[str, di
             rows.append([work.name, *reached])
     rows.append(["matrix products, TFLOP/s", *(f"{rate['operations_per_s'] / 1e12:.0f}" for rate in rates.values())])
     rows.append(["reading memory, GB/s", *(f"{rate['bytes_per_s'] / 1e9:.0f}" for rate in rates.values())])
-    bars = lambda cells: f"| {' | '.join(cells)} |"
-    return "\n".join([bars(head), "|---" * len(head) + "|", *map(bars, rows)])
+    return _markdown([head, *rows])
 
 
 def _spread(work: Work, seconds: list[float]) -> str:

@@ -46,12 +46,11 @@ def measure(config: TrainConfig, against: bool, file: Path | None = None) -> str
     Args:
         file: of the batch, see `drawn`.
     """
-    tokenizer = load_tokenizer(config.model.tokenizer, Path(config.tokenizer))
-    mesh, d = make_mesh(config.mesh), config.data
-    batch = drawn(config, file)
-    ours, size, trained = _ours(config, batch, mesh)
+    batch, d = drawn(config, file), config.data
+    ours, size, trained = _ours(config, batch, make_mesh(config.mesh))
     steps = {"got-jax": ours}
     if against:
+        tokenizer = load_tokenizer(config.model.tokenizer, Path(config.tokenizer))
         steps["transformers"] = _theirs(config, batch, tokenizer.special[IMG_PAD])
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(STEPS + 1):

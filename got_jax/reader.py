@@ -236,12 +236,21 @@ class Reader:
             yield text[len(said) :]
 
     def _request(self, source: Source, asked: ReadOptions) -> _Request | GotError:
+        return self._about([source], lambda first: asked.query(first.size), asked.max_tiles if asked.crop else None)
+
+    def _about(
+        self, sources: Sequence[Source], query: Callable[[Image.Image], str], max_tiles: int | None
+    ) -> _Request | GotError:
+        """A request about pictures; `query` is given the first, which names it. None for `max_tiles`: resized whole."""
+        side = self.config.encoder.image_px
         try:
-            name = str(source) if isinstance(source, (str, Path)) else "the picture"
-            picture = open_picture(source, name)
-            side = self.config.encoder.image_px
-            cut = images.tiles(picture, side, 1, asked.max_tiles) if asked.crop else [images.to_square(picture, side)]
-            return _Request(name, asked.query(picture.size), np.stack(cut))
+            names = [str(source) if isinstance(source, (str, Path)) else "the picture" for source in sources]
+            opened = [open_picture(source, name) for source, name in zip(sources, names, strict=True)]
+            cut = [
+                [images.to_square(p, side)] if max_tiles is None else images.tiles(p, side, 1, max_tiles)
+                for p in opened
+            ]
+            return _Request(names[0], query(opened[0]), np.stack([tile for tiles in cut for tile in tiles]))
         except GotError as err:
             return err
 
@@ -259,19 +268,10 @@ class Reader:
             max_tiles: each picture comes as so many tiles at most and a thumbnail; 0: resized whole.
         """
         decode = DecodeConfig(max_new_tokens, no_repeat_ngram_size)
-        side = self.config.encoder.image_px
 
         def request(question: tuple[str, Sequence[Source]]) -> _Request | GotError:
             query, sources = question
-            try:
-                names = [str(source) if isinstance(source, (str, Path)) else "the picture" for source in sources]
-                opened = [open_picture(source, name) for source, name in zip(sources, names, strict=True)]
-                cut = [
-                    images.tiles(p, side, 1, max_tiles) if max_tiles else [images.to_square(p, side)] for p in opened
-                ]
-                return _Request(names[0], query, np.stack([tile for tiles in cut for tile in tiles]))
-            except GotError as err:
-                return err
+            return self._about(sources, lambda _: query, max_tiles or None)
 
         yield from self._answers(request, questions, batch_size, decode, "training")
 
